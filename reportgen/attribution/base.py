@@ -1,0 +1,59 @@
+"""What every attribution method is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+from torch import Tensor
+
+from reportgen.classifier.classifier import Classifier
+from reportgen.config import Config
+from reportgen.records import Card, Measurement
+
+
+@dataclass(frozen=True)
+class Request:
+    """Pictures to explain: pixels (n, C, H, W) in [0, 1] on the classifier's device.
+
+    ``segments`` (H, W) int64, numbered from 0, are those of the clean picture; all pictures of one
+    request share them. The same ``seed`` gives the same maps.
+    """
+
+    classifier: Classifier
+    pixels: Tensor
+    target: int
+    config: Config
+    seed: int
+    segments: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Maps (n, H, W) float32, one a picture, and how they came about.
+
+    ``checks`` are the method's own self-checks, of the first picture. ``arrays`` are further
+    results worth keeping, by name.
+    """
+
+    maps: Tensor
+    signed: bool
+    resolution: str
+    settings: Mapping[str, JsonValue]
+    checks: tuple[Measurement, ...] = ()
+    arrays: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method's card and the function that makes its maps.
+
+    The function raises NotApplicable where the method cannot explain this model.
+    """
+
+    card: Card
+    explain: Callable[[Request], Explained]

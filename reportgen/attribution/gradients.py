@@ -1,0 +1,111 @@
+"""Saliency and Integrated Gradients, by captum."""
+
+from __future__ import annotations
+
+import torch
+from captum.attr import IntegratedGradients, Saliency
+from torch import Tensor
+
+from reportgen.attribution.base import Explained, Method, Request
+from reportgen.perturbation.removal import baseline
+from reportgen.records import Card, Measurement
+
+SALIENCY = Card(
+    key="saliency",
+    title="Saliency",
+    category="gradient",
+    definition="The largest absolute gradient of the class score over the channels of each pixel.",
+    paper="Simonyan et al., Deep Inside Convolutional Networks, 2013, arXiv 1312.6034",
+    range=(0, None),
+    needs="gradients of the input",
+    seeding="deterministic",
+    limits="Says how strongly the score reacts to a small change of a pixel, not how much the "
+    "pixel contributed, and not in which direction.",
+)
+INTEGRATED_GRADIENTS = Card(
+    key="integrated-gradients",
+    title="Integrated Gradients",
+    category="gradient, along a path",
+    definition="Each pixel's difference from a baseline picture, times the mean gradient of the "
+    "class score on the straight line between the two; summed over channels.",
+    paper="Sundararajan et al., Axiomatic Attribution for Deep Networks, ICML 2017, "
+    "arXiv 1703.01365",
+    needs="gradients of the input",
+    seeding="deterministic; a noise baseline is drawn with the run's seed",
+    self_check="completeness gap: how far the map's sum is from the score's change between "
+    "baseline and picture, as a share of that change",
+    limits="Depends on the baseline: parts of the picture that look like the baseline get nothing.",
+)
+
+
+def _saliency(request: Request) -> Explained:
+    def run(size: int) -> Tensor:
+        parts = [_gradient(request, part) for part in torch.split(request.pixels, size)]
+        return torch.cat(parts)
+
+    maps = request.classifier.evaluator.within_memory(run)
+    return Explained(
+        maps=maps,
+        signed=False,
+        resolution="pixels",
+        settings={"score": "logit", "channels": "largest absolute value"},
+    )
+
+
+def _gradient(request: Request, pixels: Tensor) -> Tensor:
+    method = Saliency(request.classifier.evaluator.scores)
+    gradient = method.attribute(pixels.clone().requires_grad_(), target=request.target, abs=True)
+    largest: Tensor = gradient.detach().amax(dim=1).float()
+    return largest
+
+
+def _integrated_gradients(request: Request) -> Explained:
+    config, classifier = request.config, request.classifier
+    start = baseline(request.pixels[0], config.ig_baseline, classifier.mean, request.seed)
+
+    def run(size: int) -> Tensor:
+        attributed: Tensor = IntegratedGradients(classifier.evaluator.scores).attribute(
+            request.pixels,
+            baselines=start[None].expand_as(request.pixels),
+            target=request.target,
+            n_steps=config.ig_steps,
+            method="gausslegendre",
+            internal_batch_size=max(size, len(request.pixels)),
+        )
+        return attributed
+
+    maps = classifier.evaluator.within_memory(run).detach().sum(dim=1).float()
+    return Explained(
+        maps=maps,
+        signed=True,
+        resolution="pixels",
+        settings={
+            "score": "logit",
+            "steps": config.ig_steps,
+            "rule": "Gauss-Legendre",
+            "baseline": config.ig_baseline,
+            "channels": "sum",
+        },
+        checks=(_completeness_gap(request, maps[0], start),),
+    )
+
+
+def _completeness_gap(request: Request, attributed: Tensor, start: Tensor) -> Measurement:
+    with torch.no_grad():
+        ends = request.classifier.evaluator.scores(torch.stack([request.pixels[0], start]))
+    difference = float(ends[0, request.target] - ends[1, request.target])
+    gap = abs(float(attributed.double().sum()) - difference)
+    return Measurement(
+        metric="completeness_gap",
+        subject=INTEGRATED_GRADIENTS.key,
+        value=gap / abs(difference) if difference else None,
+        direction="lower is better",
+        range=(0, None),
+        settings={"score": "logit", "steps": request.config.ig_steps},
+        detail={"absolute gap": gap, "score change": difference},
+        note="" if difference else "the score is the same on the baseline as on the picture",
+    )
+
+
+SALIENCY_METHOD = Method(SALIENCY, _saliency)
+INTEGRATED_GRADIENTS_METHOD = Method(INTEGRATED_GRADIENTS, _integrated_gradients)

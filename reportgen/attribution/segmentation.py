@@ -1,0 +1,57 @@
+"""Cutting a picture into the segments that LIME and SHAP hide and show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.color import gray2rgb
+from skimage.segmentation import quickshift, relabel_sequential, slic
+from torch import Tensor
+
+from reportgen.config import Config
+
+Segments = NDArray[np.int64]
+_FEWEST = 4
+_PIXELS_EACH = 9
+
+
+def segment(pixels: Tensor, config: Config) -> Segments:
+    """Return the segments (H, W) of pixels (C, H, W), numbered from 0 without gaps.
+
+    The number asked for shrinks on small pictures, so that a segment keeps about nine pixels;
+    where an algorithm finds fewer than four segments, a grid takes its place.
+    """
+    picture = pixels.detach().cpu().permute(1, 2, 0).double().numpy()
+    count = max(_FEWEST, min(config.segments, picture.shape[0] * picture.shape[1] // _PIXELS_EACH))
+    found = SEGMENTATIONS[config.segmentation](picture, count, config.seed)
+    if len(np.unique(found)) < _FEWEST:
+        found = _grid(picture, count, config.seed)
+    numbered: Segments = relabel_sequential(found + 1)[0].astype(np.int64) - 1
+    return numbered
+
+
+def _slic(picture: NDArray[np.float64], count: int, seed: int) -> Segments:
+    return np.asarray(slic(picture, n_segments=count, compactness=10, start_label=0))
+
+
+def _quickshift(picture: NDArray[np.float64], count: int, seed: int) -> Segments:
+    rgb = gray2rgb(picture[..., 0]) if picture.shape[2] == 1 else picture
+    return np.asarray(quickshift(rgb, kernel_size=4, max_dist=200, ratio=0.2, rng=seed))
+
+
+def _grid(picture: NDArray[np.float64], count: int, seed: int) -> Segments:
+    height, width = picture.shape[:2]
+    rows = max(2, round((count * height / width) ** 0.5))
+    columns = max(2, round(count / rows))
+    down = np.arange(height) * rows // height
+    across = np.arange(width) * columns // width
+    return np.asarray(down[:, None] * columns + across[None, :])
+
+
+SEGMENTATIONS: Mapping[str, Callable[[NDArray[np.float64], int, int], Segments]] = {
+    "slic": _slic,
+    "quickshift": _quickshift,
+    "grid": _grid,
+}

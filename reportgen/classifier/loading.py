@@ -1,0 +1,175 @@
+"""Open what a user calls a model: tell what it is, and open it without running code from the file.
+
+State dicts and safetensors are read as tensors only. TorchScript and exported programs are programs
+that PyTorch runs with its own operators; an exported program is checked first, in
+``exported_safety``. A pickle is opened only where the caller trusts it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from reportgen.classifier.checkpoints import Checkpoint, read_checkpoint, read_safetensors
+from reportgen.classifier.construction import Constructed, construct
+from reportgen.classifier.exported import read_exported
+from reportgen.classifier.metadata import Hints, Known, combine
+from reportgen.classifier.opened import Opened
+from reportgen.classifier.published import (
+    cached_file,
+    download,
+    find_published,
+    is_published,
+    published_hints,
+    torchvision_hints,
+)
+from reportgen.classifier.sidecar import embedded_hints
+from reportgen.classifier.sniffing import sniff
+from reportgen.classifier.state_dicts import find_weights
+from reportgen.classifier.torchscript import read_torchscript
+from reportgen.classifier.torchvision_operators import ensure_torchvision
+from reportgen.records import Source
+
+_ARCH_UNUSED = "The option arch was not used: the model brings its own architecture."
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A file to open, and how."""
+
+    path: Path
+    arch: str
+    trust_pickle: bool
+    sha256: str
+
+
+def open_model(
+    source: str | os.PathLike[str] | nn.Module, arch: str = "", trust_pickle: bool = False
+) -> Opened:
+    """Return the network that ``source`` stands for, and what it says about itself.
+
+    ``source`` is a model file (a state dict, TorchScript, an exported program, a pickled module),
+    the name of published weights (``torchvision:NAME`` or ``torchvision:NAME:WEIGHTS``), or a
+    network, which is used as it is. ``arch`` names the architecture of a state dict (see
+    ``Config.arch``); without it, torchvision's classifiers are recognised. Networks from files are
+    on the CPU, in float32 and in eval mode.
+
+    Raises ModelError for a file that cannot be opened or recognised, or that is a pickle while
+    ``trust_pickle`` is not set; UsageError for a name that does not exist.
+    """
+    ensure_torchvision()
+    if isinstance(source, nn.Module):
+        return _with_arch_note(_given(source), arch)
+    if is_published(os.fspath(source)):
+        return _with_arch_note(_published(os.fspath(source)), arch)
+    return _open_file(Path(source), arch, trust_pickle)
+
+
+def _open_file(path: Path, arch: str, trust_pickle: bool) -> Opened:
+    kind = sniff(path)
+    request = _Request(path, arch, trust_pickle, _sha256(path))
+    if kind == "TorchScript":
+        opened = _with_arch_note(_script(request), arch)
+    elif kind == "exported program":
+        opened = _with_arch_note(_program(request), arch)
+    elif kind == "safetensors":
+        opened = _tensors(request, read_safetensors(path))
+    else:
+        opened = _checkpoint(request, read_checkpoint(path, kind, trust_pickle))
+    return replace(opened, name=path.name, file_sha256=request.sha256)
+
+
+def _checkpoint(request: _Request, checkpoint: Checkpoint) -> Opened:
+    network = checkpoint.network()
+    if network is None:
+        return _tensors(request, checkpoint)
+    opened = replace(
+        _given(network.eval().float(), "file"), format="pickled module", trusted_pickle=True
+    )
+    return _with_arch_note(opened, request.arch)
+
+
+def _tensors(request: _Request, checkpoint: Checkpoint) -> Opened:
+    weights = find_weights(checkpoint.content, str(request.path))
+    made = construct(weights, request.arch)
+    hints = torchvision_hints(made.recognised, request.sha256)
+    return replace(_constructed(made, hints), trusted_pickle=checkpoint.trusted)
+
+
+def _constructed(made: Constructed, published: Hints) -> Opened:
+    network = made.network.eval()
+    return Opened(
+        network=network,
+        name="",
+        format="state dict",
+        architecture=made.architecture,
+        hints=combine(_channels(network, "file"), published),
+        notes=made.notes,
+    )
+
+
+def _published(source: str) -> Opened:
+    name, weights = find_published(source)
+    made = construct(find_weights(download(weights), source), f"torchvision:{name}")
+    hints = published_hints(weights, made.recognised, "weights metadata")
+    return replace(
+        _constructed(made, hints),
+        name=f"torchvision:{name}:{weights.name}",
+        format="published weights",
+        file_sha256=_sha256(cached_file(weights)),
+    )
+
+
+def _script(request: _Request) -> Opened:
+    script = read_torchscript(request.path)
+    return Opened(
+        network=script.network,
+        name="",
+        format="TorchScript",
+        architecture=script.name,
+        hints=combine(
+            embedded_hints(script.metadata, str(request.path)), _channels(script.network, "file")
+        ),
+        notes=script.notes,
+    )
+
+
+def _program(request: _Request) -> Opened:
+    exported = read_exported(request.path, request.trust_pickle)
+    return Opened(
+        network=exported.network,
+        name="",
+        format="exported program",
+        architecture=exported.name,
+        hints=combine(embedded_hints(exported.metadata, str(request.path)), exported.hints),
+        trusted_pickle=exported.trusted,
+        fixed_batch=exported.fixed_batch,
+    )
+
+
+def _given(network: nn.Module, source: Source = "argument") -> Opened:
+    name = type(network).__name__
+    return Opened(network, name, "module", name, _channels(network, source))
+
+
+def _channels(network: nn.Module, source: Source) -> Hints:
+    """Return the input channels of the first convolution, in the order of registration."""
+    for module in network.modules():
+        kind = getattr(module, "original_name", type(module).__name__)
+        weight = getattr(module, "weight", None)
+        if kind == "Conv2d" and weight is not None:
+            return Hints(channels=Known(weight.shape[1] * getattr(module, "groups", 1), source))
+    return Hints()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _with_arch_note(opened: Opened, arch: str) -> Opened:
+    return replace(opened, notes=(*opened.notes, _ARCH_UNUSED)) if arch else opened

@@ -1,0 +1,209 @@
+"""What people say about a model: with options, in ``model.toml`` beside it, or inside its archive.
+
+Options count most. The other two have the same entries, each of which may be left out:
+
+    labels = ["cat", "dog"]            # in model.toml also the name of a file beside it
+    head = "softmax"                   # or "sigmoid", "multilabel", "probabilities"
+    [preprocessing]
+    channels = 3
+    resize = 256                       # the short side, or [height, width]
+    crop = [224, 224]                  # height, width
+    interpolation = "bilinear"         # or "bicubic", "nearest"
+    mean = [0.485, 0.456, 0.406]       # of pixels in [0, 1]
+    std = [0.229, 0.224, 0.225]
+
+There is no entry for the architecture: a file that came with a model must not choose code to run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from reportgen.classifier.labels import read_labels
+from reportgen.classifier.metadata import Hints, Known
+from reportgen.config import Config
+from reportgen.errors import ModelError, UsageError
+from reportgen.records import Source
+
+T = TypeVar("T")
+
+Pixels = Annotated[int, Field(ge=1, strict=True)]
+Mean = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(gt=0, le=1)]
+
+_SIZE = re.compile(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", re.ASCII)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PreprocessingPart(_Part):
+    """The entries under ``preprocessing``; see the top of this module."""
+
+    channels: Pixels | None = None
+    resize: Pixels | tuple[Pixels, Pixels] | None = None
+    crop: tuple[Pixels, Pixels] | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
+    mean: tuple[Mean, ...] | None = None
+    std: tuple[Deviation, ...] | None = None
+
+
+class Description(_Part):
+    """A model's description; see the top of this module."""
+
+    labels: Annotated[tuple[str, ...], Field(min_length=1)] | str | None = None
+    head: Literal["softmax", "sigmoid", "multilabel", "probabilities"] | None = None
+    preprocessing: PreprocessingPart = PreprocessingPart()
+
+
+def flag_hints(config: Config) -> Hints:
+    """Return what the options ``labels``, ``size``, ``resize``, ``mean`` ... say about a model.
+
+    Without ``resize``, a square ``size`` also is the short side of the resize, and one that is not
+    square is both sides. Raises UsageError for a value that cannot be used.
+    """
+    crop = _crop(config.size)
+    mean, std = _numbers("mean", config.mean), _numbers("std", config.std)
+    if mean and std and len(mean) != len(std):
+        raise UsageError(
+            f"Options 'mean' and 'std' have {len(mean)} and {len(std)} values; give one a channel."
+        )
+    return Hints(
+        labels=_known(read_labels(Path(config.labels)) if config.labels else None, "option"),
+        head=_known(None if config.head == "auto" else str(config.head), "option"),
+        resize=_known(_resize(config.resize, crop), "option"),
+        crop=_known(crop, "option"),
+        interpolation=_known(config.interpolation and str(config.interpolation), "option"),
+        mean=_known(mean, "option"),
+        std=_known(std, "option"),
+    )
+
+
+def sidecar_hints(source: str | os.PathLike[str] | nn.Module) -> Hints:
+    """Return what ``NAME.toml``, or else ``model.toml``, says beside the model file NAME.pt.
+
+    Nothing where there is no such file, or the model is not a file. Raises UsageError for a
+    description that cannot be used.
+    """
+    if isinstance(source, nn.Module):
+        return Hints()
+    path = Path(source)
+    places = (path.with_suffix(".toml"), path.with_name("model.toml")) if path.is_file() else ()
+    file = next((place for place in places if place.is_file()), None)
+    return _read(file) if file else Hints()
+
+
+def embedded_hints(text: str, origin: str) -> Hints:
+    """Return what ``reportgen.json`` says inside a model file; nothing for an empty ``text``.
+
+    Raises ModelError for a description that cannot be used, or that names a file of labels.
+    """
+    if not text.strip():
+        return Hints()
+    try:
+        description = Description.model_validate(json.loads(text))
+    except ValueError as error:
+        raise ModelError(_unusable(f"reportgen.json in '{origin}'", error)) from None
+    if isinstance(description.labels, str):
+        raise ModelError(f"reportgen.json in '{origin}' must list its labels, not name a file.")
+    return _hints(description, description.labels, "file")
+
+
+def _read(file: Path) -> Hints:
+    try:
+        description = Description.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UsageError(f"Cannot read '{file}': {error.strerror}.") from None
+    except ValueError as error:
+        raise UsageError(_unusable(f"'{file}'", error)) from None
+    labels = description.labels
+    return _hints(
+        description,
+        _labels_beside(file, labels) if isinstance(labels, str) else labels,
+        "model.toml",
+    )
+
+
+def _labels_beside(file: Path, name: str) -> tuple[str, ...]:
+    path = file.parent / name
+    if not path.resolve().is_relative_to(file.parent.resolve()):
+        raise UsageError(f"'{file}' names labels outside its own folder; put '{name}' beside it.")
+    return read_labels(path)
+
+
+def _hints(description: Description, labels: tuple[str, ...] | None, source: Source) -> Hints:
+    part = description.preprocessing
+    return Hints(
+        labels=_known(labels, source),
+        head=_known(description.head, source),
+        channels=_known(part.channels, source),
+        resize=_known(part.resize, source),
+        crop=_known(part.crop, source),
+        interpolation=_known(part.interpolation, source),
+        mean=_known(part.mean, source),
+        std=_known(part.std, source),
+    )
+
+
+def _known(value: T | None, source: Source) -> Known[T] | None:
+    return None if value is None else Known(value, source)
+
+
+def _unusable(what: str, error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return f"{what} cannot be read: {error}."
+    first: Any = error.errors()[0]
+    entry = ".".join(str(part) for part in first["loc"]) or "the whole"
+    return f"{what} cannot be used: '{entry}' is {str(first['input'])[:60]!r}; {first['msg']}."
+
+
+def _crop(size: str) -> tuple[int, int] | None:
+    if not size:
+        return None
+    sides = _SIZE.fullmatch(size.strip())
+    if sides is None:
+        raise UsageError(
+            f"Option 'size' cannot be '{size}'; expected 224, or 224x320 (height x width)."
+        )
+    height = int(sides.group(1))
+    return height, int(sides.group(2) or height)
+
+
+def _resize(resize: int | None, crop: tuple[int, int] | None) -> int | tuple[int, int] | None:
+    if crop is None:
+        return resize
+    if resize is None:
+        return crop[0] if crop[0] == crop[1] else crop
+    if resize < min(crop):
+        raise UsageError(
+            f"Option 'resize' is {resize}, less than the size {crop[0]}x{crop[1]} to cut out; give "
+            f"at least {min(crop)}."
+        )
+    return resize
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...] | None:
+    if not text:
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    lowest = math.ulp(0.0) if name == "std" else 0.0
+    if not values or not all(lowest <= value <= 1 for value in values):
+        raise UsageError(
+            f"Option '{name}' cannot be '{text}'; expected a number for each channel, separated by "
+            f"commas, {'above 0 and up to 1' if name == 'std' else 'from 0 to 1'} (of pixels in "
+            "[0, 1])."
+        )
+    return values

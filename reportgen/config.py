@@ -1,0 +1,183 @@
+"""Every option, once: its name, its default, its limits and its help.
+
+The same table serves the Python call, the TOML file (``--config``) and the command line. Later
+sources win: defaults, then the profile, then the file, then the flags.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from reportgen.errors import UsageError
+
+Baseline = Literal["black", "mean", "image-mean", "blur", "noise"]
+Positive = Annotated[int, Field(ge=1)]
+
+PROFILES: Mapping[str, Mapping[str, int | float]] = {
+    "quick": {
+        "lime_samples": 100,
+        "shap_evals": 100,
+        "ig_steps": 20,
+        "curve_steps": 10,
+        "control_draws": 2,
+        "rotation_step": 6.0,
+        "noise_draws": 1,
+        "sensitivity_draws": 2,
+        "sensitivity_samples": 20,
+        "sensitivity_steps": 5,
+    },
+    "standard": {},
+    "full": {
+        "lime_samples": 1000,
+        "shap_evals": 1000,
+        "ig_steps": 200,
+        "curve_steps": 56,
+        "control_draws": 20,
+        "rotation_step": 0.5,
+        "noise_draws": 20,
+        "sensitivity_draws": 10,
+        "sensitivity_samples": 200,
+        "sensitivity_steps": 20,
+    },
+}
+
+
+class Config(BaseModel):
+    """All options of one run. Frozen; unknown names and impossible values are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    profile: Literal["quick", "standard", "full"] = Field(
+        "standard", description="Sample counts: a first look, a report, or an audit."
+    )
+    seed: int = Field(0, ge=0, description="Seed of everything that is drawn at random.")
+
+    arch: str = Field(
+        "",
+        description="Architecture of a state dict: torchvision:NAME, timm:NAME or "
+        "package.module:factory. Recognised from the file when not given.",
+    )
+    labels: str = Field("", description="Class labels: a text file, one a line, or a JSON index.")
+    size: str = Field(
+        "", description="Input size the network sees: 224 or 224x320 (height x width)."
+    )
+    resize: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Short side before the centre crop; the input size when not given."
+    )
+    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = Field(
+        None, description="Interpolation of the resize."
+    )
+    mean: str = Field("", description="Mean of each channel in [0, 1], for example 0.5,0.5,0.5.")
+    std: str = Field("", description="Standard deviation of each channel, for example 0.2,0.2,0.2.")
+    head: Literal["auto", "softmax", "sigmoid", "multilabel", "probabilities"] = Field(
+        "auto", description="How outputs become probabilities."
+    )
+    trust_pickle: bool = Field(
+        False,
+        description="Open a pickled model. It can run any code: only if you trust its author.",
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
+    batch_size: Positive | None = Field(
+        None,
+        description="Images a pass; halved when memory runs out. Chosen by device if not given.",
+    )
+
+    target: str = Field(
+        "", description="Class to explain: an index or a label. The top class if not given."
+    )
+    methods: str = Field(
+        "gradcam,shap,lime,integrated-gradients,saliency",
+        description="Methods to run, separated by commas.",
+    )
+    metrics: str = Field(
+        "deletion,insertion,agreement,location,rotation,noise,sensitivity",
+        description="Metrics to measure, separated by commas.",
+    )
+    layer: str = Field(
+        "", description="Layer that Grad-CAM looks at. The last feature map if not given."
+    )
+
+    segmentation: Literal["slic", "quickshift", "grid"] = Field(
+        "slic", description="How the picture is cut into the segments of LIME and SHAP."
+    )
+    segments: Positive = Field(50, description="Segments to aim for (slic and grid).")
+    lime_samples: Annotated[int, Field(ge=10)] = Field(
+        300, description="Masked pictures LIME looks at."
+    )
+    lime_features: Positive | None = Field(
+        None, description="Segments that LIME's surrogate keeps; all when not given."
+    )
+    lime_fill: Literal["segment-mean", "black", "mean", "image-mean", "blur", "noise"] = Field(
+        "segment-mean", description="What LIME puts in place of a hidden segment."
+    )
+    shap_evals: Annotated[int, Field(ge=10)] = Field(
+        200, description="Masked pictures SHAP may look at."
+    )
+    shap_fill: Baseline = Field("blur", description="What SHAP puts in place of a hidden segment.")
+    ig_steps: Annotated[int, Field(ge=2)] = Field(50, description="Steps of Integrated Gradients.")
+    ig_baseline: Baseline = Field(
+        "black", description="Where the path of Integrated Gradients starts."
+    )
+
+    curve_steps: Annotated[int, Field(ge=2)] = Field(
+        16, description="Steps of the deletion and insertion curves."
+    )
+    deletion_baseline: Baseline = Field("mean", description="What deleted pixels become.")
+    insertion_baseline: Baseline = Field(
+        "blur", description="The picture that insertion starts from."
+    )
+    control_draws: Positive = Field(3, description="Random control maps of each kind.")
+    rotation_step: Annotated[float, Field(gt=0, le=45)] = Field(
+        3.0, description="Grid of the rotation search, in degrees."
+    )
+    noise_draws: Positive = Field(2, description="Noisy copies at each kind and severity.")
+    sensitivity_radius: Annotated[float, Field(gt=0, le=1)] = Field(
+        4 / 255, description="Largest change of a pixel in max-sensitivity, pixels in [0, 1]."
+    )
+    sensitivity_draws: Positive = Field(2, description="Noisy copies for max-sensitivity.")
+    sensitivity_samples: Annotated[int, Field(ge=10)] = Field(
+        40, description="LIME samples and SHAP evaluations for each copy in max-sensitivity."
+    )
+    sensitivity_steps: Annotated[int, Field(ge=2)] = Field(
+        8, description="Steps of Integrated Gradients for each copy in max-sensitivity."
+    )
+
+
+def load_config(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
+    """Return the options of a run: defaults, profile, TOML ``file``, then ``flags``.
+
+    Raises UsageError for a file that cannot be read, an unknown name, or an impossible value.
+    """
+    chosen = {**(_read_toml(file) if file else {}), **(flags or {})}
+    profile = PROFILES.get(str(chosen.get("profile", "standard")), {})
+    try:
+        return Config(**{**profile, **chosen})
+    except ValidationError as error:
+        raise UsageError(_sentence(error)) from None
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Return the names in a comma-separated list, in order, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"Cannot read the configuration '{file}': {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The configuration '{file}' is not valid TOML: {error}.") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"Unknown option '{name}'; the known ones are: {', '.join(Config.model_fields)}."
+    return f"Option '{name}' cannot be {first['input']!r}: {first['msg']}."

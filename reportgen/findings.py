@@ -1,0 +1,240 @@
+"""Findings: rules over the facts, each with its threshold and severity.
+
+A rule looks at one thing. It gives "problem" where a conclusion would be wrong, "caution" where it
+would be weak, "note" for what a reader must know, and "pass" where a test was made and held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from reportgen.facts import assumptions, decimal, degrees, percent
+from reportgen.perturbation.controls import CONTROLS
+from reportgen.records import Finding, Report, Severity
+from reportgen.wording import Wording, read_wording
+
+SMALL_MARGIN = 0.1
+SMALL_ROTATION = 5.0
+MODERATE_ROTATION = 15.0
+WEAK_SEVERITY = 2
+LARGE_SENSITIVITY = 0.5
+LARGE_COMPLETENESS_GAP = 0.05
+LOW_R2 = 0.5
+LARGE_ADDITIVITY_GAP = 0.01
+LITTLE_SIGNAL = 0.05
+_ORDER: Mapping[Severity, int] = {"problem": 0, "caution": 1, "note": 2, "pass": 3}
+
+
+@dataclass(frozen=True)
+class _View:
+    """A report with its facts at hand, and the words for findings."""
+
+    report: Report
+    wording: Wording
+
+    def value(self, name: str) -> float | None:
+        """Return the number behind a fact, or None where there is no such fact or number."""
+        fact = self.wording.facts.get(name)
+        return fact.value if fact and isinstance(fact.value, float | int) else None
+
+    def finding(self, key: str, severity: Severity, threshold: str, subject: str = "") -> Finding:
+        sentence = self.wording.sentence(key, subject)
+        return Finding(
+            rule=key,
+            severity=severity,
+            subject=subject,
+            statement=sentence.text,
+            facts=sentence.facts,
+            threshold=threshold,
+        )
+
+
+Rule = Callable[[_View], Iterator[Finding]]
+
+
+def findings_of(report: Report) -> tuple[Finding, ...]:
+    """Return what the rules conclude from a report that has its facts, the gravest first."""
+    facts = {fact.name: fact for fact in report.facts}
+    view = _View(report, read_wording("findings.toml", facts))
+    found = [finding for rule in RULES for finding in rule(view)]
+    return tuple(sorted(found, key=lambda finding: _ORDER[finding.severity]))
+
+
+def _margin(view: _View) -> Iterator[Finding]:
+    margin = view.value("prediction.margin")
+    if margin is not None and margin < SMALL_MARGIN:
+        yield view.finding("low-margin", "caution", f"margin below {decimal(SMALL_MARGIN)}")
+
+
+def _target(view: _View) -> Iterator[Finding]:
+    prediction = view.report.prediction
+    if prediction.target.index != prediction.top[0].index:
+        yield view.finding("other-target", "note", "the class explained is not the top class")
+
+
+def _assumed(view: _View) -> Iterator[Finding]:
+    if assumptions(view.report):
+        yield view.finding("assumed", "caution", "anything assumed about the model's input")
+
+
+def _pickle(view: _View) -> Iterator[Finding]:
+    if view.report.model.trusted_pickle:
+        yield view.finding("trusted-pickle", "note", "a pickle opened with --trust-pickle")
+
+
+def _signal(view: _View) -> Iterator[Finding]:
+    curve = view.report.measurement("deletion", "centre")
+    change = view.value("fidelity.change")
+    if curve is not None and change is not None and abs(change) <= LITTLE_SIGNAL:
+        threshold = f"the probability changes by {decimal(LITTLE_SIGNAL)} or less"
+        yield view.finding("little-signal", "caution", threshold)
+
+
+def _controls(view: _View) -> Iterator[Finding]:
+    for attribution in view.report.attributions:
+        method = attribution.method
+        facts = [view.wording.facts.get(f"{method}.beats_noise.{m}") for m in _CURVES]
+        if all(facts):
+            key, severity = _VERDICTS[tuple(bool(fact and fact.value) for fact in facts)]
+            yield view.finding(key, severity, "the best of all draws of smooth noise", method)
+
+
+_CURVES = ("deletion", "insertion")
+_VERDICTS: Mapping[tuple[bool, ...], tuple[str, Severity]] = {
+    (True, True): ("beats-noise", "pass"),
+    (True, False): ("beats-noise-in-deletion", "caution"),
+    (False, True): ("beats-noise-in-insertion", "caution"),
+    (False, False): ("no-better-than-noise", "problem"),
+}
+
+
+def _simple_controls(view: _View) -> Iterator[Finding]:
+    fixed = [key for key, control in CONTROLS.items() if not control.random]
+    for attribution in view.report.attributions:
+        for control in fixed:
+            if _worse_than(view, attribution.method, control):
+                yield view.finding(
+                    f"no-better-than-{control}",
+                    "caution",
+                    "deletion and insertion AUC of this control map",
+                    attribution.method,
+                )
+
+
+def _worse_than(view: _View, method: str, control: str) -> bool:
+    pairs = [
+        (view.value(f"{method}.{metric}_auc"), view.value(f"{control}.{metric}_auc"))
+        for metric in _CURVES
+    ]
+    (deletion, limit), (insertion, reach) = pairs
+    if deletion is None or limit is None or insertion is None or reach is None:
+        return False
+    return deletion >= limit and insertion <= reach
+
+
+def _agreement(view: _View) -> Iterator[Finding]:
+    mean, floor = view.value("agreement.mean_iou"), view.value("agreement.iou_floor")
+    if mean is None or floor is None:
+        return
+    threshold = f"mean IoU below twice the {decimal(floor)} of random maps"
+    if mean < 2 * floor:
+        yield view.finding("methods-disagree", "caution", threshold)
+
+
+def _rotation(view: _View) -> Iterator[Finding]:
+    if "rotation.first" not in view.wording.facts:
+        return
+    first = view.value("rotation.first")
+    if first is None:
+        yield view.finding("no-rotation-flips", "pass", "any change up to 180 degrees")
+    elif first < SMALL_ROTATION:
+        yield view.finding("rotation-flips", "problem", f"a change below {degrees(SMALL_ROTATION)}")
+    elif first < MODERATE_ROTATION:
+        threshold = f"a change below {degrees(MODERATE_ROTATION)}"
+        yield view.finding("rotation-flips", "caution", threshold)
+    else:
+        threshold = f"no change below {degrees(MODERATE_ROTATION)}"
+        yield view.finding("rotation-holds", "pass", threshold)
+
+
+def _blur(view: _View) -> Iterator[Finding]:
+    blur = view.report.measurement("interpolation_blur_flip", "prediction")
+    if blur is not None and blur.value:
+        yield view.finding(
+            "blur-flips", "caution", "a change under the blur of interpolation alone"
+        )
+
+
+def _noise(view: _View) -> Iterator[Finding]:
+    for kind in ("gaussian", "shot", "impulse"):
+        first = view.value(f"noise.{kind}.first")
+        if first is not None and first <= WEAK_SEVERITY:
+            threshold = f"half of the copies change class at severity {WEAK_SEVERITY} or below"
+            yield view.finding("noise-flips", "caution", threshold, kind)
+
+
+def _sensitivity(view: _View) -> Iterator[Finding]:
+    for attribution in view.report.attributions:
+        value = view.value(f"{attribution.method}.sensitivity")
+        if value is not None and value > LARGE_SENSITIVITY:
+            threshold = f"max-sensitivity above {decimal(LARGE_SENSITIVITY)}"
+            yield view.finding("sensitive-map", "caution", threshold, attribution.method)
+
+
+def _self_checks(view: _View) -> Iterator[Finding]:
+    for metric, fails, threshold, severity in _CHECKS:
+        for measurement in view.report.measurements:
+            value = measurement.value
+            if measurement.metric == metric and value is not None and fails(value):
+                yield view.finding(f"{metric}-fails", severity, threshold, measurement.subject)
+
+
+_CHECKS: tuple[tuple[str, Callable[[float], bool], str, Severity], ...] = (
+    (
+        "completeness_gap",
+        lambda gap: gap > LARGE_COMPLETENESS_GAP,
+        f"completeness gap above {percent(LARGE_COMPLETENESS_GAP)}",
+        "caution",
+    ),
+    ("surrogate_r2", lambda r2: r2 < LOW_R2, f"R² below {decimal(LOW_R2)}", "caution"),
+    (
+        "additivity_gap",
+        lambda gap: gap > LARGE_ADDITIVITY_GAP,
+        f"additivity gap above {decimal(LARGE_ADDITIVITY_GAP)}",
+        "problem",
+    ),
+    ("negative_share", lambda share: share >= 1, "every place is below zero", "problem"),
+)
+
+
+def _flat(view: _View) -> Iterator[Finding]:
+    for attribution in view.report.attributions:
+        if "constant map" in attribution.notes:
+            yield view.finding(
+                "constant-map", "problem", "one value everywhere", attribution.method
+            )
+
+
+def _skipped(view: _View) -> Iterator[Finding]:
+    if view.report.skipped:
+        yield view.finding("skipped", "note", "any step that was not made")
+
+
+RULES: tuple[Rule, ...] = (
+    _margin,
+    _target,
+    _controls,
+    _flat,
+    _signal,
+    _simple_controls,
+    _agreement,
+    _self_checks,
+    _rotation,
+    _blur,
+    _noise,
+    _sensitivity,
+    _assumed,
+    _pickle,
+    _skipped,
+)

@@ -1,0 +1,26 @@
+"""Metrics of maps and of the prediction. The order of METRICS is their order in the report.
+
+A new metric is one file with a card and a function, and one line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reportgen.metrics import agreement, fidelity, noise, rotation, sensitivity
+from reportgen.metrics.base import Context, Measured, Metric
+
+METRICS: Mapping[str, Metric] = {
+    metric.card.key: metric
+    for metric in (
+        fidelity.DELETION_METRIC,
+        fidelity.INSERTION_METRIC,
+        agreement.AGREEMENT_METRIC,
+        agreement.LOCATION_METRIC,
+        rotation.METRIC,
+        noise.METRIC,
+        sensitivity.METRIC,
+    )
+}
+
+__all__ = ["METRICS", "Context", "Measured", "Metric"]

@@ -1,0 +1,108 @@
+"""How much of the prediction is left under Gaussian, shot and impulse noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric
+from reportgen.perturbation.corruption import (
+    CORRUPTIONS,
+    SEVERITIES,
+    constants_for,
+    corrupted,
+    severity_constant,
+)
+from reportgen.records import Card, Measurement
+
+NOISE = Card(
+    key="noise",
+    title="Prediction under noise",
+    category="robustness of the prediction",
+    definition="The top class's probability on noisy copies as a share of that on the picture, "
+    "and the share of copies whose top class is another; three noises, five severities.",
+    paper="Hendrycks and Dietterich, ImageNet-C, ICLR 2019, arXiv 1903.12261",
+    direction=HIGHER,
+    range=(0, None),
+    needs="predictions",
+    seeding="each noise, severity and copy has its own seeded stream",
+    limits="Noise is one way in which pictures get worse, of many.",
+)
+_SHOWN_SEVERITY = 3
+
+
+def _noise(context: Context) -> Measured:
+    measurements: list[Measurement] = []
+    kept = np.zeros((len(CORRUPTIONS), len(SEVERITIES)))
+    for row, kind in enumerate(CORRUPTIONS):
+        shares, changed = _copies(context, kind)
+        kept[row] = shares.mean(axis=1)
+        for column, severity in enumerate(SEVERITIES):
+            subject = f"{kind} {severity}"
+            measurements.append(_retention(context, subject, shares[column]))
+            measurements.append(_flips(context, subject, changed[column]))
+    arrays: dict[str, NDArray[np.generic]] = {
+        "noise.retention": kept.astype(np.float32),
+        "noise.examples": np.stack([_example(context, kind) for kind in CORRUPTIONS]),
+    }
+    return Measured(tuple(measurements), arrays)
+
+
+def _copies(context: Context, kind: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return, (severities, draws), the share of probability kept and whether the class changed."""
+    draws, top = context.config.noise_draws, context.prediction.top[0]
+    copies = torch.cat(
+        [corrupted(context.pixels, kind, level, draws, context.config.seed) for level in SEVERITIES]
+    )
+    outputs = context.classifier.probabilities(copies)
+    kept = outputs[:, top.index].double().cpu().numpy() / top.probability
+    changed = (outputs.argmax(dim=1) != top.index).cpu().numpy()
+    shape = (len(SEVERITIES), draws)
+    return kept.reshape(shape), changed.reshape(shape)
+
+
+def _retention(context: Context, subject: str, shares: NDArray[np.float64]) -> Measurement:
+    several = len(shares) > 1
+    return Measurement(
+        metric="noise_retention",
+        subject=subject,
+        value=float(shares.mean()),
+        direction=HIGHER,
+        range=(0, None),
+        interval=(float(shares.min()), float(shares.max())) if several else None,
+        interval_kind=f"lowest and highest of {len(shares)} copies" if several else "",
+        settings=_settings(context, subject),
+        array="noise.retention",
+    )
+
+
+def _flips(context: Context, subject: str, changed: NDArray[np.bool_]) -> Measurement:
+    return Measurement(
+        metric="noise_flips",
+        subject=subject,
+        value=float(changed.mean()),
+        direction=LOWER,
+        range=(0, 1),
+        settings=_settings(context, subject),
+        detail={"copies": len(changed)},
+    )
+
+
+def _settings(context: Context, subject: str) -> dict[str, str | int | float]:
+    kind, severity = subject.split()
+    height, width = context.pixels.shape[-2:]
+    return {
+        "constants": constants_for((height, width)),
+        CORRUPTIONS[kind].constant: severity_constant((height, width), kind, int(severity)),
+        "draws": context.config.noise_draws,
+        "seed": context.config.seed,
+    }
+
+
+def _example(context: Context, kind: str) -> NDArray[np.uint8]:
+    noisy = corrupted(context.pixels, kind, _SHOWN_SEVERITY, 1, context.config.seed)[0]
+    return (noisy.permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+
+
+METRIC = Metric(NOISE, _noise)

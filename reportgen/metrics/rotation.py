@@ -1,0 +1,148 @@
+"""The smallest rotation that changes the prediction, searched on a dense grid both ways."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
+
+from reportgen.metrics.base import HIGHER, Context, Measured, Metric
+from reportgen.perturbation.geometry import rotated
+from reportgen.records import Card, Measurement
+
+ROTATION = Card(
+    key="rotation",
+    title="Rotation that flips the prediction",
+    category="robustness of the prediction",
+    definition="The smallest angle, in each direction, at which the top class changes: the first "
+    "changed angle of a regular grid up to 180 degrees, refined inside its cell.",
+    paper="own definition, after the minimal parameter perturbation of captum",
+    direction=HIGHER,
+    range=(0, 180),
+    needs="predictions",
+    seeding="deterministic",
+    limits="A change that lasts less than one grid cell can be missed. Corners that turn into the "
+    "picture are filled with its mean colour, and interpolation blurs a little.",
+)
+_LIMIT = 180.0
+_ROUNDS = 2
+_INSIDE = 16
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Top class and the clean top class's probability at each of some angles (degrees)."""
+
+    angles: NDArray[np.float64]
+    classes: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+
+def _rotation(context: Context) -> Measured:
+    top = context.prediction.top[0].index
+    grid = _grid(context.config.rotation_step)
+    outcome = _turn(context, np.concatenate([-grid[::-1], [0.0], grid]))
+    middle = len(grid)
+    sides = {
+        "positive": (outcome.angles[middle:], outcome.classes[middle:]),
+        "negative": (outcome.angles[middle::-1], outcome.classes[middle::-1]),
+    }
+    measurements, arrays = [], {}
+    for side, (angles, classes) in sides.items():
+        found = first_change(angles, classes, top)
+        bracket = _refined(context, found, top) if found else None
+        measurements.append(_flip(context, side, bracket))
+        if bracket:
+            arrays[f"rotation.flipped.{side}"] = _picture(context, bracket[1])
+    measurements.append(_blur(context))
+    arrays["curve.rotation"] = np.stack([outcome.angles, outcome.probabilities]).astype(np.float32)
+    return Measured(tuple(measurements), arrays)
+
+
+def _grid(step: float) -> NDArray[np.float64]:
+    count = math.ceil(_LIMIT / step)
+    return np.asarray(np.minimum(step * np.arange(1, count + 1), _LIMIT))
+
+
+def _turn(context: Context, angles: NDArray[np.float64]) -> _Outcome:
+    fill = context.pixels.mean(dim=(1, 2))
+    turns = torch.from_numpy(angles)
+    outputs = context.classifier.evaluator.probabilities(
+        len(angles), lambda start, stop: rotated(context.pixels, turns[start:stop], fill)
+    )
+    top = context.prediction.top[0].index
+    return _Outcome(
+        angles, outputs.argmax(dim=1).cpu().numpy(), outputs[:, top].double().cpu().numpy()
+    )
+
+
+def first_change(
+    angles: NDArray[np.float64], classes: NDArray[np.int64], top: int
+) -> tuple[float, float] | None:
+    """Return (last unchanged, first changed) angle, walking outwards from 0, or None."""
+    changed = np.flatnonzero(classes != top)
+    if not len(changed) or changed[0] == 0:
+        return None
+    return float(angles[changed[0] - 1]), float(angles[changed[0]])
+
+
+def _refined(context: Context, bracket: tuple[float, float], top: int) -> tuple[float, float]:
+    """Return a narrower bracket: two rounds of sixteen angles inside the last cell."""
+    for _ in range(_ROUNDS):
+        inside = np.linspace(*bracket, _INSIDE + 2)
+        classes = _turn(context, inside[1:-1]).classes
+        # The ends are known: unchanged at the first, changed at the last.
+        known = np.concatenate([[top], classes, [-1]])
+        bracket = first_change(inside, known, top) or bracket
+    return bracket
+
+
+def _flip(context: Context, side: str, bracket: tuple[float, float] | None) -> Measurement:
+    step = context.config.rotation_step
+    return Measurement(
+        metric="rotation_flip",
+        subject=side,
+        value=abs(bracket[1]) if bracket else None,
+        unit="degrees",
+        direction=HIGHER,
+        range=(0, _LIMIT),
+        interval=(abs(bracket[0]), abs(bracket[1])) if bracket else None,
+        interval_kind="last unchanged and first changed angle" if bracket else "",
+        settings={"grid": step, "limit": _LIMIT, "corners": "mean colour of the picture"},
+        detail={"new class": _new_class(context, bracket[1])} if bracket else {},
+        array="curve.rotation",
+        note="" if bracket else f"no change up to {_LIMIT:g} degrees",
+    )
+
+
+def _new_class(context: Context, angle: float) -> str:
+    return context.classifier.labels[int(_turn(context, np.array([angle])).classes[0])]
+
+
+def _blur(context: Context) -> Measurement:
+    """Return whether the blur of interpolation alone, at its strongest, changes the prediction."""
+    padded = pad(context.pixels[None], (0, 1, 0, 1), mode="replicate")
+    probabilities = context.classifier.probabilities(avg_pool2d(padded, 2, stride=1))
+    top = context.prediction.top[0].index
+    return Measurement(
+        metric="interpolation_blur_flip",
+        subject="prediction",
+        value=float(probabilities[0].argmax().item() != top),
+        range=(0, 1),
+        settings={"blur": "mean of 2x2 pixels, as half a pixel's shift makes it"},
+        detail={"probability kept": float(probabilities[0, top])},
+    )
+
+
+def _picture(context: Context, angle: float) -> NDArray[np.uint8]:
+    fill = context.pixels.mean(dim=(1, 2))
+    turned: Tensor = rotated(context.pixels, torch.tensor([angle]), fill)[0]
+    return (turned.permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+
+
+METRIC = Metric(ROTATION, _rotation)

@@ -1,0 +1,268 @@
+"""The order of the steps from a model and a picture to a report, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reportgen import provenance
+from reportgen.attribution import METHODS, Explained, Method, Request
+from reportgen.attribution.segmentation import segment
+from reportgen.classifier.classifier import Classifier, classifier_from
+from reportgen.classifier.device import describe
+from reportgen.classifier.metadata import Hints
+from reportgen.classifier.opened import Opened
+from reportgen.classifier.preprocessing import Prepared, display_copy, prepare
+from reportgen.config import Config, split_names
+from reportgen.errors import NotApplicable, ReportgenError, UsageError, unknown_name
+from reportgen.facts import facts_of
+from reportgen.findings import findings_of
+from reportgen.image import Picture
+from reportgen.metrics import METRICS, Context
+from reportgen.narrative.templates import sections_of
+from reportgen.records import (
+    Attribution,
+    Card,
+    ImageRecord,
+    Measurement,
+    Prediction,
+    Provenance,
+    Report,
+    Run,
+    Skipped,
+)
+
+Arrays = Mapping[str, NDArray[np.generic]]
+_DISPLAY_SIDE = 1024
+_CONSTANT = "constant map"
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """One model and one picture, ready to be explained."""
+
+    classifier: Classifier
+    picture: Picture
+    prepared: Prepared
+    pixels: Tensor
+    prediction: Prediction
+    config: Config
+    segments: NDArray[np.int64]
+
+    def request(self, pixels: Tensor, config: Config) -> Request:
+        """Return the request to explain pixels (n, C, H, W) under ``config``."""
+        return Request(
+            self.classifier,
+            pixels,
+            self.prediction.target.index,
+            config,
+            config.seed,
+            self.segments,
+        )
+
+
+@dataclass
+class _Gathered:
+    """What has been found so far."""
+
+    attributions: list[Attribution]
+    measurements: list[Measurement]
+    skipped: list[Skipped]
+    cards: list[Card]
+    maps: dict[str, Tensor]
+    arrays: dict[str, NDArray[np.generic]]
+
+
+def make_report(
+    opened: Opened,
+    given: Hints,
+    picture: Picture,
+    config: Config,
+    started: Callable[[str], None] = lambda stage: None,
+) -> tuple[Report, Arrays]:
+    """Return the report on one model and one picture, and the arrays behind it.
+
+    ``given`` is what the user said about the model; ``started`` hears the name of each stage.
+    Raises UsageError for names that do not exist, ModelError and ImageError for what cannot be
+    used. A method or metric that fails is in the report as skipped.
+    """
+    methods = _known("method", config.methods, METHODS)
+    metrics = _known("metric", config.metrics, METRICS)
+    ledger = provenance.Ledger(started)
+    gathered = _Gathered([], [], [], [], {}, {})
+    with classifier_from(opened, given, config) as classifier:
+        counter = classifier.evaluator.counter
+        ledger.counts = lambda: (counter.forward, counter.backward)
+        with ledger.stage("prediction"):
+            subject = _subject(classifier, picture, config)
+        for name in methods:
+            with ledger.stage(name):
+                _explain(subject, METHODS[name], gathered)
+        for name in metrics:
+            with ledger.stage(name):
+                _measure(subject, name, gathered)
+        report = _report(subject, gathered, ledger)
+    return _told(report), {**gathered.arrays, **_pictures(subject)}
+
+
+def _known(kind: str, text: str, table: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the chosen names in the table's order."""
+    names = split_names(text)
+    for name in names:
+        if name not in table:
+            raise unknown_name(kind, name, table)
+    return tuple(name for name in table if name in names)
+
+
+def _subject(classifier: Classifier, picture: Picture, config: Config) -> _Subject:
+    prepared = prepare(picture.image, classifier.record.preprocessing)
+    pixels = prepared.pixels.to(classifier.device)
+    prediction = classifier.predict(pixels, config.target)
+    segments = segment(prepared.pixels, config)
+    return _Subject(classifier, picture, prepared, pixels, prediction, config, segments)
+
+
+def _explain(subject: _Subject, method: Method, gathered: _Gathered) -> None:
+    name = method.card.key
+    try:
+        explained = method.explain(subject.request(subject.pixels[None], subject.config))
+        found = _checked(explained.maps, subject.pixels)
+    except UsageError:
+        raise
+    except Exception as error:  # one failing method never costs the user the others
+        gathered.skipped.append(Skipped(step=name, reason=_reason(error)))
+        return
+    gathered.maps[name] = found
+    gathered.arrays[f"map.{name}"] = found.cpu().numpy()
+    gathered.arrays.update({f"{key}.{name}": array for key, array in explained.arrays.items()})
+    gathered.measurements.extend(explained.checks)
+    gathered.attributions.append(_attribution(method, explained, found))
+
+
+def _checked(maps: Tensor, pixels: Tensor) -> Tensor:
+    if maps.shape[1:] != pixels.shape[-2:]:
+        raise NotApplicable(f"the map has the shape {tuple(maps.shape[1:])}, not the picture's")
+    if not bool(maps.isfinite().all()):
+        raise NotApplicable("the map holds NaN or infinite values")
+    return maps[0].float()
+
+
+def _attribution(method: Method, explained: Explained, found: Tensor) -> Attribution:
+    name = method.card.key
+    constant = bool(found.amax() == found.amin())
+    return Attribution(
+        method=name,
+        card=method.card,
+        array=f"map.{name}",
+        signed=explained.signed,
+        resolution=explained.resolution,
+        settings=explained.settings,
+        arrays={key: f"{key}.{name}" for key in explained.arrays},
+        notes=(*explained.notes, _CONSTANT) if constant else explained.notes,
+    )
+
+
+def _measure(subject: _Subject, name: str, gathered: _Gathered) -> None:
+    def explain(method: str, pixels: Tensor, config: Config) -> Tensor:
+        return METHODS[method].explain(subject.request(pixels, config)).maps
+
+    context = Context(
+        classifier=subject.classifier,
+        pixels=subject.pixels,
+        prediction=subject.prediction,
+        maps=gathered.maps,
+        config=subject.config,
+        explain=explain,
+    )
+    try:
+        measured = METRICS[name].measure(context)
+    except Exception as error:  # one failing metric never costs the user the others
+        gathered.skipped.append(Skipped(step=name, reason=_reason(error)))
+        return
+    gathered.cards.append(METRICS[name].card)
+    gathered.measurements.extend(measured.measurements)
+    gathered.arrays.update(measured.arrays)
+    gathered.skipped.extend(measured.skipped)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ReportgenError):
+        return str(error)
+    first = str(error).strip().splitlines()[:1]
+    return ": ".join([type(error).__name__, *first])
+
+
+def _report(subject: _Subject, gathered: _Gathered, ledger: provenance.Ledger) -> Report:
+    return Report(
+        model=subject.classifier.record,
+        image=_image(subject),
+        prediction=subject.prediction,
+        attributions=tuple(gathered.attributions),
+        measurements=tuple(gathered.measurements),
+        skipped=tuple(gathered.skipped),
+        metrics=tuple(gathered.cards),
+        facts=(),
+        findings=(),
+        sections=(),
+        provenance=_provenance(subject, ledger),
+        run=Run(
+            created=datetime.now(UTC).isoformat(timespec="seconds"), seconds=dict(ledger.seconds)
+        ),
+    )
+
+
+def _told(report: Report) -> Report:
+    """Return the report with its facts, then findings, then the text that rests on both."""
+    report = report.model_copy(update={"facts": facts_of(report)})
+    report = report.model_copy(update={"findings": findings_of(report)})
+    report = report.model_copy(update={"facts": facts_of(report)})
+    return report.model_copy(update={"sections": sections_of(report)})
+
+
+def _image(subject: _Subject) -> ImageRecord:
+    picture = subject.picture
+    width, height = picture.image.size
+    return ImageRecord(
+        name=picture.name,
+        sha256=picture.sha256,
+        width=width,
+        height=height,
+        mode=picture.mode,
+        crop=subject.prepared.crop,
+        notes=(*picture.notes, *subject.prepared.notes),
+    )
+
+
+def _provenance(subject: _Subject, ledger: provenance.Ledger) -> Provenance:
+    evaluator = subject.classifier.evaluator
+    return Provenance(
+        reportgen=provenance.own_version(),
+        python=provenance.python_version(),
+        platform=provenance.machine(),
+        packages=provenance.package_versions(),
+        device=describe(evaluator.device),
+        precision=evaluator.precision,
+        batch_size=evaluator.batch_size,
+        threads=torch.get_num_threads(),
+        determinism="seeded; the library's own choice of kernels",
+        seed=subject.config.seed,
+        config=subject.config.model_dump(mode="json"),
+        passes=tuple(ledger.passes),
+    )
+
+
+def _pictures(subject: _Subject) -> Arrays:
+    copy, crop = display_copy(subject.picture.image, subject.prepared.crop, _DISPLAY_SIDE)
+    seen = (subject.prepared.pixels.permute(1, 2, 0) * 255).round().byte().numpy()
+    edges = (crop.left, crop.top, crop.right, crop.bottom)
+    return {
+        "original": np.asarray(copy.convert("RGB")),
+        "input": seen,
+        "crop": np.asarray(edges, dtype=np.float32),
+    }

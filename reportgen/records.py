@@ -1,0 +1,282 @@
+"""What a report is made of: frozen records that check themselves, and nothing that draws or writes.
+
+``Report`` is the product. Its JSON form (``report.json``) is versioned and complete: every reader
+(HTML, PDF, text) shows what stands here and computes nothing. Large arrays (maps, curves, pictures)
+are named here and lie beside it, in ``maps.npz``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+SCHEMA_VERSION: Literal["1.0"] = "1.0"
+
+Source = Literal[
+    "file", "weights metadata", "model.toml", "option", "argument", "detected", "assumed"
+]
+Direction = Literal["higher is better", "lower is better", "descriptive"]
+Severity = Literal["problem", "caution", "note", "pass"]
+
+
+class Record(BaseModel):
+    """A frozen value; unknown fields, NaN and infinities are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Sourced(Record):
+    """A value together with where it came from; ``source`` "assumed" is listed as such."""
+
+    value: JsonValue
+    source: Source
+
+
+class Card(Record):
+    """What a method or a metric is, for the reader of a report and for ``reportgen methods``.
+
+    ``direction`` and ``range`` speak of the metric's value (for a method: of the map's values);
+    an open end of ``range`` is None.
+    """
+
+    key: str
+    title: str
+    category: str
+    definition: str
+    paper: str
+    direction: Direction = "descriptive"
+    range: tuple[float | None, float | None] = (None, None)
+    needs: str
+    seeding: str
+    self_check: str = ""
+    limits: str = ""
+
+
+class Preprocessing(Record):
+    """How a picture becomes the tensor the network sees.
+
+    The short side (``resize`` an int) or both sides (``resize`` = height, width) are resized, then
+    the centre ``crop`` (height, width) is cut, values are scaled to [0, 1], and each channel is
+    normalised as (value - mean) / std.
+    """
+
+    channels: int
+    resize: int | tuple[int, int]
+    crop: tuple[int, int]
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class ModelRecord(Record):
+    """The model as it was opened. Hashes are hexadecimal SHA-256."""
+
+    name: str
+    format: str
+    architecture: str
+    file_sha256: str | None
+    weights_sha256: str
+    parameters: int
+    classes: int
+    head: Sourced
+    labels: Sourced
+    preprocessing: Preprocessing
+    preprocessing_sources: Mapping[str, Source]
+    trusted_pickle: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class Box(Record):
+    """A rectangle in pixels of the oriented original picture; right and bottom are exclusive."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class ImageRecord(Record):
+    """The picture as it was read. Sizes are of the picture after orientation, in pixels."""
+
+    name: str
+    sha256: str
+    width: int
+    height: int
+    mode: str
+    crop: Box
+    notes: tuple[str, ...] = ()
+
+
+class ClassScore(Record):
+    """One class: its index, label, probability in [0, 1], and score before the probability."""
+
+    index: int
+    label: str
+    probability: float
+    score: float
+
+
+class Prediction(Record):
+    """What the model said: the top classes in descending order, and the class explained."""
+
+    top: tuple[ClassScore, ...]
+    target: ClassScore
+    target_source: Literal["top class", "option"]
+
+
+class Attribution(Record):
+    """One method's map of one picture; ``array`` names the (height, width) float32 map.
+
+    ``resolution`` is the size at which the method itself works (a 7x7 feature map, the number of
+    segments, the pixels), as text; ``arrays`` names further arrays, such as the segments.
+    """
+
+    method: str
+    card: Card
+    array: str
+    signed: bool
+    resolution: str
+    settings: Mapping[str, JsonValue]
+    arrays: Mapping[str, str] = {}
+    notes: tuple[str, ...] = ()
+
+
+class Measurement(Record):
+    """One measured number: ``metric`` of ``subject`` (a method, a control map, "prediction").
+
+    ``value`` is None where the measurement was made and has no number (nothing flipped up to 180
+    degrees); ``note`` then says so. ``interval`` is (low, high), its kind named in
+    ``interval_kind``. ``array`` names the curve behind the number, if there is one.
+    """
+
+    metric: str
+    subject: str
+    value: float | None
+    unit: str = ""
+    direction: Direction = "descriptive"
+    range: tuple[float | None, float | None] = (None, None)
+    interval: tuple[float, float] | None = None
+    interval_kind: str = ""
+    settings: Mapping[str, JsonValue] = {}
+    detail: Mapping[str, JsonValue] = {}
+    array: str | None = None
+    note: str = ""
+
+
+class Skipped(Record):
+    """A step that was not made, and why; ``subject`` is the method it was meant for, if one."""
+
+    step: str
+    subject: str = ""
+    reason: str
+
+
+class Fact(Record):
+    """A named value with the one text form in which every reader shows it.
+
+    ``source`` is a JSON pointer into the report; ``direction`` says in words which way is better.
+    """
+
+    name: str
+    value: JsonValue
+    text: str
+    source: str
+    direction: str = ""
+
+
+class Finding(Record):
+    """What a rule concluded: the statement, the facts it rests on, and the threshold applied."""
+
+    rule: str
+    severity: Severity
+    subject: str
+    statement: str
+    facts: tuple[str, ...]
+    threshold: str
+
+
+class Sentence(Record):
+    """One sentence and the names of the facts it rests on."""
+
+    text: str
+    facts: tuple[str, ...]
+
+
+class Section(Record):
+    """A numbered part of the report, by key, with the sentences written for it."""
+
+    key: str
+    title: str
+    sentences: tuple[Sentence, ...]
+
+
+class Passes(Record):
+    """Images sent through the network, forward and backward, by one stage of the report."""
+
+    stage: str
+    forward: int
+    backward: int
+
+
+class Provenance(Record):
+    """All that is needed to make the report again."""
+
+    reportgen: str
+    python: str
+    platform: str
+    packages: Mapping[str, str]
+    device: str
+    precision: str
+    batch_size: int
+    threads: int
+    determinism: str
+    seed: int
+    config: Mapping[str, JsonValue]
+    passes: tuple[Passes, ...]
+
+
+class Run(Record):
+    """The only part that differs between two runs on the same inputs and machine."""
+
+    created: str
+    seconds: Mapping[str, float]
+
+
+class Report(Record):
+    """The Model Explainability Report of one model and one picture."""
+
+    schema_version: Literal["1.0"] = SCHEMA_VERSION
+    model: ModelRecord
+    image: ImageRecord
+    prediction: Prediction
+    attributions: tuple[Attribution, ...]
+    measurements: tuple[Measurement, ...]
+    skipped: tuple[Skipped, ...]
+    metrics: tuple[Card, ...]
+    facts: tuple[Fact, ...]
+    findings: tuple[Finding, ...]
+    sections: tuple[Section, ...]
+    provenance: Provenance
+    run: Run
+
+    def attribution(self, method: str) -> Attribution | None:
+        """Return the attribution of ``method``, or None where it was skipped."""
+        return next((a for a in self.attributions if a.method == method), None)
+
+    def measurement(self, metric: str, subject: str) -> Measurement | None:
+        """Return the measurement of ``metric`` for ``subject``, or None where there is none."""
+        for measurement in self.measurements:
+            if (measurement.metric, measurement.subject) == (metric, subject):
+                return measurement
+        return None
+
+    def fact(self, name: str) -> Fact | None:
+        """Return the fact called ``name``, or None."""
+        return next((f for f in self.facts if f.name == name), None)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of ``report.json``."""
+    return Report.model_json_schema()

@@ -1,0 +1,87 @@
+"""Facts by name, as the cells and marks in which a report shows them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from reportgen.records import Fact, Sentence
+from reportgen.render.document import DASH, Cell, Line, Mark
+
+ARROWS = {"higher is better": "↑", "lower is better": "↓"}
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A fact, its number in the table of facts, and the anchor of its row."""
+
+    number: int
+    anchor: str
+    fact: Fact
+
+
+@dataclass(frozen=True)
+class FactIndex:
+    """All facts by name. A fact that does not exist is shown as a dash, never as an error."""
+
+    entries: Mapping[str, Numbered]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.entries
+
+    def text(self, name: str) -> str:
+        """Return the text of the fact, or a dash."""
+        entry = self.entries.get(name)
+        return (entry.fact.text or DASH) if entry else DASH
+
+    def cell(self, name: str, shade: str = "", detail: str = "") -> Cell:
+        """Return a cell that shows the fact and names it, or a dash."""
+        entry = self.entries.get(name)
+        if entry is None:
+            return Cell(DASH)
+        return Cell(self.text(name), name, detail, shade)
+
+    def number(self, name: str) -> float | None:
+        """Return the value of the fact for a drawing, or None where it is not a number."""
+        entry = self.entries.get(name)
+        value = entry.fact.value if entry else None
+        return float(value) if isinstance(value, int | float) else None
+
+    def arrow(self, *names: str) -> str:
+        """Return the direction of the first fact that exists, as an arrow, or nothing."""
+        known = (self.entries[name].fact.direction for name in names if name in self.entries)
+        return ARROWS.get(next(known, ""), "")
+
+    def line(self, sentence: Sentence) -> Line:
+        """Return a sentence with one mark for each fact it rests on."""
+        return Line(sentence.text, self.marks(sentence.facts))
+
+    def marks(self, names: Iterable[str]) -> tuple[Mark, ...]:
+        """Return the marks of the facts; a missing fact gets a mark that leads nowhere."""
+        return tuple(self._mark(name) for name in names)
+
+    def _mark(self, name: str) -> Mark:
+        entry = self.entries.get(name)
+        if entry is None:
+            return Mark(DASH, "", f"{name}: not in this report")
+        return Mark(str(entry.number), entry.anchor, f"{name} = {entry.fact.text}")
+
+
+def index_facts(facts: Iterable[Fact]) -> FactIndex:
+    """Return the facts by name, numbered from 1; of two with one name, the first counts."""
+    entries: dict[str, Numbered] = {}
+    taken: set[str] = set()
+    for number, fact in enumerate(facts, start=1):
+        anchor = _anchor(fact.name, number, taken)
+        entries.setdefault(fact.name, Numbered(number, anchor, fact))
+    return FactIndex(entries)
+
+
+def _anchor(name: str, number: int, taken: set[str]) -> str:
+    """Return an anchor made of plain characters that no other fact has."""
+    anchor = "fact-" + re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    while anchor in taken:
+        anchor = f"{anchor}-{number}"
+    taken.add(anchor)
+    return anchor

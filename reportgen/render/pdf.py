@@ -1,0 +1,96 @@
+"""A report as one PDF/A-3 file, laid out from the same HTML, with ``report.json`` attached.
+
+WeasyPrint lays the pages out. It needs the system library Pango; nothing else of reportgen does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import ModuleType
+
+from reportgen.errors import OutputError
+from reportgen.records import Report
+
+VARIANT = "pdf/a-3u"
+LOGGERS = ("weasyprint", "fontTools")
+MISSING = (
+    "PDF needs the system library Pango, which was not found; install libpango-1.0-0 and "
+    "libpangoft2-1.0-0 (Debian, Ubuntu), pango (Fedora; macOS with Homebrew), or leave PDF out."
+)
+
+
+def pdf_obstacle() -> str | None:
+    """Return why no PDF can be made on this machine, in one sentence, or None where it can."""
+    try:
+        _weasyprint()
+    except OutputError as error:
+        return str(error)
+    return None
+
+
+def to_pdf(html: str, report: Report, report_json: bytes) -> bytes:
+    """Return the PDF of ``html``, the text that ``to_html`` made of ``report``.
+
+    ``report_json`` is attached under the name report.json. Nothing is fetched: pictures must be
+    ``data:`` addresses. The same input gives the same bytes. Raises OutputError without Pango.
+    """
+    weasyprint = _weasyprint()
+    fetcher = weasyprint.urls.URLFetcher(allowed_protocols=("data",), allow_redirects=False)
+    made = _moment(report.run.created)
+    attachment = weasyprint.Attachment(
+        file_obj=io.BytesIO(report_json),
+        name="report.json",
+        description="The report as data",
+        created=made,
+        modified=made,
+        relationship="Source",
+    )
+    with _silence():
+        pages = weasyprint.HTML(string=html, url_fetcher=fetcher)
+        content: bytes = pages.write_pdf(
+            pdf_variant=VARIANT,
+            pdf_identifier=hashlib.sha256(report_json).digest()[:16],
+            attachments=[attachment],
+        )
+    return content
+
+
+def _weasyprint() -> ModuleType:
+    """Return WeasyPrint; it looks for Pango when it is imported."""
+    try:
+        # It prints advice where a library is missing; the sentence raised here says it better.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import weasyprint
+    except OSError:
+        raise OutputError(MISSING) from None
+    module: ModuleType = weasyprint
+    return module
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the libraries' remarks on style sheets and fonts off the terminal."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _moment(created: str) -> datetime:
+    """Return the moment in UTC; where the text is no date, the start of 1970."""
+    try:
+        return datetime.fromisoformat(created).astimezone(UTC)
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)

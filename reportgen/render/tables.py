@@ -1,0 +1,211 @@
+"""Which tables stand in a report. Records decide the rows; facts are the cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from reportgen.records import Attribution, ClassScore
+from reportgen.render.document import DASH, Cell, Quantity, Row, Strip, Table
+from reportgen.render.figures import NOISES, Source
+from reportgen.render.lookup import ARROWS
+
+SEVERITIES = range(1, 6)
+TOP = 5
+FIDELITY = {
+    "deletion_auc": "Deletion AUC",
+    "insertion_auc": "Insertion AUC",
+    "sensitivity": "Max-sensitivity",
+    "self_check": "Self-check",
+}
+PLACE = {
+    "location": "Location",
+    "area_share": "Relevance in top pixels",
+    "resolution": "Resolution",
+}
+IDENTITY = {
+    "model.name": "Model",
+    "model.format": "File format",
+    "model.architecture": "Architecture",
+    "model.parameters": "Parameters",
+    "model.classes": "Classes",
+    "model.head": "Head",
+    "model.device": "Device",
+    "image.name": "Picture",
+    "image.size": "Size of the picture",
+    "image.input_size": "Size the network sees",
+}
+ROTATION = {
+    "positive": ("Positive angles", "rotation.positive", "rotation.positive.class"),
+    "negative": ("Negative angles", "rotation.negative", "rotation.negative.class"),
+    "first": ("The first of both", "rotation.first", "rotation.first_class"),
+}
+SHADES = 6
+WIDEST_HALF = 6
+
+
+def top_classes(source: Source) -> Table:
+    """Return the first five classes with their probabilities."""
+    rows = (_class_row(source, i, score) for i, score in enumerate(_top(source), start=1))
+    caption = "The classes with the highest probability."
+    return Table(caption, ("Rank", "Class", "Probability"), tuple(rows), "half ranks")
+
+
+def identity(source: Source) -> Table:
+    """Return what the model and the picture are."""
+    rows = (Row(title, (source.facts.cell(name),)) for name, title in IDENTITY.items())
+    return Table("Model and picture.", ("What", "Value"), tuple(rows), "half list")
+
+
+def strip(source: Source, attribution: Attribution) -> Strip:
+    """Return the numbers of one method, each beside the same number of the random control."""
+    method = attribution.method
+    names = {**PLACE, **({"layer": "Layer"} if f"{method}.layer" in source.facts else {})}
+    found = (_quantity(source, method, key, title) for key, title in {**FIDELITY, **names}.items())
+    return Strip(tuple(found))
+
+
+def comparison(source: Source) -> Table:
+    """Return where the map of each method lies and how fine it is."""
+    rows = (
+        Row(a.card.title, tuple(source.facts.cell(f"{a.method}.{key}") for key in PLACE))
+        for a in source.report.attributions
+    )
+    caption = "Where each map lies and how fine it is."
+    return Table(caption, ("Method", *PLACE.values()), tuple(rows), "whole")
+
+
+def fidelity(source: Source) -> Table:
+    """Return the scores of the methods, and those of the control maps below them."""
+    methods = [a.method for a in source.report.attributions]
+    rows = [_fidelity_row(source, subject, quiet=False) for subject in methods]
+    rows += [_fidelity_row(source, subject, quiet=True) for subject in source.controls]
+    subjects = [*methods, *source.controls]
+    columns = (_headed(source, title, key, subjects) for key, title in FIDELITY.items())
+    return Table(
+        "Fidelity of each map; a map is evidence where it does better than the controls. "
+        "↓ lower is better, ↑ higher is better.",
+        ("Map", *columns),
+        tuple(rows),
+        "whole",
+    )
+
+
+def agreement(source: Source, metric: str, caption: str, signed: bool) -> Table | None:
+    """Return the matrix of ``metric`` between all pairs of methods, or None where there is none.
+
+    The shade of a cell is drawn from the array ``agreement.<metric>``; its text is the fact.
+    """
+    attributions = source.report.attributions
+    values = source.arrays.get(f"agreement.{metric}")
+    if values is None or len(attributions) < 2:
+        return None
+    shade = _diverging if signed else _sequential
+    titles = [f"{i} {a.card.title}" for i, a in enumerate(attributions, start=1)]
+    rows = tuple(
+        Row(title, tuple(_pair(source, metric, i, j, shade(values[i, j])) for j in _range(titles)))
+        for i, title in enumerate(titles)
+    )
+    columns = ("Method", *(str(i + 1) for i in _range(titles)))
+    return Table(caption, columns, rows, "half matrix" if len(rows) <= WIDEST_HALF else "matrix")
+
+
+def rotation(source: Source) -> Table:
+    """Return the angles at which the top class first changes, and the class it changes to."""
+    rows = (
+        Row(title, tuple(source.facts.cell(name) for name in names))
+        for title, *names in ROTATION.values()
+    )
+    step = source.facts.text("rotation.step")
+    caption = f"Smallest rotation that changes the top class. Grid of the search: {step}."
+    columns = ("Direction", "Smallest angle", "New top class")
+    return Table(caption, columns, tuple(rows), "whole")
+
+
+def noise(source: Source) -> Table:
+    """Return the share of probability kept for each noise and severity, with the flips."""
+    rows = (Row(title, tuple(_noise_cells(source, kind))) for kind, title in NOISES.items())
+    return Table(
+        "Share of the top class's probability that is kept under noise; below it, the share of "
+        "noisy copies whose top class is another.",
+        ("Noise", *(f"Severity {level}" for level in SEVERITIES)),
+        tuple(rows),
+        "right whole",
+    )
+
+
+def has_any(source: Source, *prefixes: str) -> bool:
+    """Return whether a fact exists whose name starts with one of ``prefixes``."""
+    return any(name.startswith(prefixes) for name in source.facts.entries)
+
+
+def _top(source: Source) -> Sequence[ClassScore]:
+    return source.report.prediction.top[:TOP]
+
+
+def _class_row(source: Source, rank: int, score: ClassScore) -> Row:
+    name = f"prediction.top{rank}"
+    explained = score.index == source.report.prediction.target.index
+    detail = "explained class" if explained else ""
+    label = source.facts.cell(f"{name}.label", detail=detail)
+    return Row(str(rank), (label, source.facts.cell(f"{name}.probability")))
+
+
+def _quantity(source: Source, method: str, key: str, title: str) -> Quantity:
+    cell = source.facts.cell(f"{method}.{key}")
+    direction = source.facts.arrow(f"{method}.{key}")
+    control = f"random.{key}"
+    yardstick = f"random {source.facts.text(control)}" if control in source.facts else ""
+    return Quantity(f"{title} {direction}".strip(), cell, _words(direction), yardstick)
+
+
+def _words(arrow: str) -> str:
+    return next((words for words, sign in ARROWS.items() if sign == arrow), "")
+
+
+def _fidelity_row(source: Source, subject: str, quiet: bool) -> Row:
+    cells = tuple(source.facts.cell(f"{subject}.{key}") for key in FIDELITY)
+    return Row(source.title(subject), cells, quiet=quiet)
+
+
+def _headed(source: Source, title: str, key: str, subjects: Sequence[str]) -> str:
+    arrow = source.facts.arrow(*(f"{subject}.{key}" for subject in subjects))
+    return f"{title} {arrow}".strip()
+
+
+def _range(items: Sequence[str]) -> range:
+    return range(len(items))
+
+
+def _pair(source: Source, metric: str, row: int, column: int, shade: str) -> Cell:
+    if row == column:
+        return Cell(DASH, shade="same")
+    methods = [a.method for a in source.report.attributions]
+    first, second = methods[row], methods[column]
+    names = (f"{first}~{second}.{metric}", f"{second}~{first}.{metric}")
+    known = next((name for name in names if name in source.facts), names[0])
+    return source.facts.cell(known, shade)
+
+
+def _sequential(value: float) -> str:
+    """Return the shade of a value in [0, 1]: ``p0`` to ``p5``."""
+    return f"p{_level(value)}"
+
+
+def _diverging(value: float) -> str:
+    """Return the shade of a value in [-1, 1]: ``n5`` to ``n1``, then ``p0`` to ``p5``."""
+    return f"n{_level(-value)}" if value < 0 else f"p{_level(value)}"
+
+
+def _level(value: float) -> int:
+    return int(np.clip(np.nan_to_num(value) * SHADES, 0, SHADES - 1))
+
+
+def _noise_cells(source: Source, kind: str) -> list[Cell]:
+    names = [f"noise.{kind}.{level}" for level in SEVERITIES]
+    return [source.facts.cell(name, detail=_flips(source, name)) for name in names]
+
+
+def _flips(source: Source, name: str) -> str:
+    return source.facts.text(f"{name}.flips") if f"{name}.flips" in source.facts else ""

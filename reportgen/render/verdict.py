@@ -1,0 +1,91 @@
+"""The first page: the prediction, where the maps point, what they agree on, what to distrust."""
+
+from __future__ import annotations
+
+from reportgen.records import Finding, Severity
+from reportgen.render import figures
+from reportgen.render.document import DASH, Alert, Entry, Line, Verdict, shortened
+from reportgen.render.figures import Source
+
+ORDER: tuple[Severity, ...] = ("problem", "caution", "note", "pass")
+
+# What fits on the first page beside the pictures; the rest stands in full further on.
+ALERTS = 6
+MAPS = 6
+STATEMENT = 230
+LABEL = 90
+DETAIL = 110
+SENTENCES = 3
+
+
+def verdict(source: Source) -> Verdict:
+    """Return the first page of the report."""
+    maps = figures.thumbnails(source)
+    return Verdict(
+        kicker=_kicker(source),
+        label=shortened(source.facts.text("prediction.label"), LABEL),
+        probability=source.facts.cell("prediction.probability"),
+        details=_details(source),
+        picture=figures.picture_panel(source),
+        maps=maps[:MAPS],
+        maps_note=_more(len(maps) - MAPS, "map", "in the sections"),
+        agreement=_agreement(source),
+        alerts=tuple(_brief(source, finding) for finding in _worst_first(source)[:ALERTS]),
+        alerts_note=_more(len(source.report.findings) - ALERTS, "finding", "in appendix C"),
+    )
+
+
+def alerts(source: Source) -> tuple[Alert, ...]:
+    """Return all findings in full, the gravest first."""
+    return tuple(_alert(source, finding) for finding in _worst_first(source))
+
+
+def _kicker(source: Source) -> str:
+    chosen = source.report.prediction.target_source == "option"
+    return "Explained class, chosen by option" if chosen else "Prediction"
+
+
+def _details(source: Source) -> tuple[Entry, ...]:
+    """Return the lines below the probability: the rival class and how far away it is."""
+    chosen = source.report.prediction.target_source == "option"
+    entries = (
+        *([Entry("Top class", _class(source, 1))] if chosen else []),
+        Entry("Runner-up", _class(source, 2)),
+        Entry("Margin", source.facts.text("prediction.margin")),
+        Entry("Score", source.facts.text("prediction.score")),
+    )
+    return tuple(entry for entry in entries if not entry.text.startswith(DASH))
+
+
+def _class(source: Source, rank: int) -> str:
+    label = shortened(source.facts.text(f"prediction.top{rank}.label"), DETAIL)
+    return f"{label}, {source.facts.text(f'prediction.top{rank}.probability')}"
+
+
+def _agreement(source: Source) -> tuple[Line, ...]:
+    """Return the first sentences on how the maps compare."""
+    found = (section for section in source.report.sections if section.key == "comparison")
+    sentences = [sentence for section in found for sentence in section.sentences]
+    return tuple(source.facts.line(sentence) for sentence in sentences[:SENTENCES])
+
+
+def _worst_first(source: Source) -> list[Finding]:
+    return sorted(source.report.findings, key=lambda finding: ORDER.index(finding.severity))
+
+
+def _alert(source: Source, finding: Finding) -> Alert:
+    statement = Line(finding.statement, source.facts.marks(finding.facts))
+    subject = source.title(finding.subject)
+    return Alert(finding.severity, statement, finding.threshold, finding.rule, subject)
+
+
+def _brief(source: Source, finding: Finding) -> Alert:
+    marks = source.facts.marks(finding.facts)
+    return Alert(finding.severity, Line(shortened(finding.statement, STATEMENT), marks))
+
+
+def _more(count: int, noun: str, place: str) -> str:
+    """Return that ``count`` more stand elsewhere, or nothing."""
+    if count <= 0:
+        return ""
+    return f"{count} more {noun}{'s' if count > 1 else ''} {place}."

@@ -1,0 +1,145 @@
+"""The kind of a file is told by its content, and a file of no use by a sentence that helps."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from factories import SmallNet
+from PIL import Image
+
+from reportgen.classifier.sniffing import read_failure, sniff
+from reportgen.errors import ModelError
+
+
+def picture(kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, kind)
+    return file.getvalue()
+
+
+def archive(*names: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as content:
+        for name in names:
+            content.writestr(name, "text")
+    return file.getvalue()
+
+
+def arrays() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, weight=np.ones(3))
+    return file.getvalue()
+
+
+def state_dict(**options: bool) -> bytes:
+    file = io.BytesIO()
+    torch.save(SmallNet().state_dict(), file, **options)
+    return file.getvalue()
+
+
+KINDS = {
+    "checkpoint": state_dict(),
+    "old checkpoint": state_dict(_use_new_zipfile_serialization=False),
+    "pickle": pickle.dumps({"a": 1}),
+    "safetensors": safetensors.torch.save(SmallNet().state_dict()),
+    "TorchScript": archive("m/data.pkl", "m/constants.pkl", "m/code/__torch__.py", "m/data/0"),
+    "exported program": archive("m/archive_format", "m/models/model.json"),
+}
+
+USELESS = {
+    "a PNG picture, .*the model comes first": picture("PNG"),
+    "a JPEG picture, .*the model comes first": picture("JPEG"),
+    "a GIF picture": picture("GIF"),
+    "a BMP picture": picture("BMP"),
+    "a TIFF picture": picture("TIFF"),
+    "a WebP picture": picture("WEBP"),
+    "a PDF document": b"%PDF-1.7\n",
+    "an HDF5 file .Keras or TensorFlow.": b"\x89HDF\r\n\x1a\n\0\0",
+    "a TensorFlow Lite model": b"\x1c\0\0\0TFL3\0\0",
+    "an ExecuTorch program": b"\x1c\0\0\0ET12\0\0",
+    "a GGUF file": b"GGUF\x03\0\0\0",
+    "a NumPy array": b"\x93NUMPY\x01\0",
+    "compressed with gzip, .*unpack it first": b"\x1f\x8b\x08\0\0\0",
+    "a Git LFS pointer, .*git lfs pull": b"version https://git-lfs.github.com/spec/v1\noid sha256:00",
+    "a web page, .*download the file again": b"\n<!DOCTYPE html>\n<html><body>Not found",
+    "an ONNX model, which is not supported, .*torch.export.save": b"\x08\x07\x12\x07pytorch\x1a\x03",
+    "a text file": "Gewichte für das Netz\n".encode(),
+    "of an unknown format": bytes(range(256)),
+    "a Keras model": archive("config.json", "metadata.json", "model.weights.h5"),
+    "an archive of NumPy arrays": arrays(),
+    "an archive of compiled code": archive("m/archive_format", "m/data/aotinductor/model/a.so"),
+    "an exported program in the format of PyTorch 2.7 and before": archive("serialized_exported_program.json", "version"),
+    "a zip archive that holds no PyTorch model": archive("word/document.xml"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["model.pt", "model.jpg", "model"])
+def test_a_model_file_is_told_by_its_content(kind: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(KINDS[kind])
+    assert sniff(tmp_path / name) == kind
+
+
+@pytest.mark.parametrize("what", USELESS)
+def test_a_file_of_no_use_is_named(what: str, tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(USELESS[what])
+    with pytest.raises(ModelError, match=f"model.pt' is {what}"):
+        sniff(tmp_path / "model.pt")
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"There is no model file '.*gone\.pt'"):
+        sniff(tmp_path / "gone.pt")
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").touch()
+    with pytest.raises(ModelError, match=r"model\.pt' is empty"):
+        sniff(tmp_path / "model.pt")
+
+
+def test_an_unreadable_path(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelError, match=r"cannot be read: Not a directory"):
+        sniff(tmp_path / "file" / "model.pt")
+
+
+def test_a_folder_names_the_models_inside(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ModelError, match=r"is a folder, .*for example model\.safetensors\.$"):
+        sniff(tmp_path)
+
+
+def test_a_folder_without_models(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is a folder, .*it holds no model file"):
+        sniff(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0.2, 0.5, 0.95])
+def test_an_incomplete_archive(kept: float, tmp_path: Path) -> None:
+    whole = KINDS["checkpoint"]
+    (tmp_path / "model.pt").write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(ModelError, match=r"incomplete: .*copy or download it again"):
+        sniff(tmp_path / "model.pt")
+
+
+def test_text_cut_within_a_character_is_still_text(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes("ü".encode() * 3000 + b"a")
+    (tmp_path / "odd.pt").write_bytes(b"a" + "ü".encode() * 3000)
+    for name in ("model.pt", "odd.pt"):
+        with pytest.raises(ModelError, match="is a text file"):
+            sniff(tmp_path / name)
+
+
+def test_a_failure_is_told_in_one_line() -> None:
+    failure = read_failure(Path("m.pt"), RuntimeError("bad record.\nstack trace"))
+    assert str(failure).endswith("(PyTorch says: bad record).")
+    assert "KeyError" in str(read_failure(Path("m.pt"), KeyError()))
