@@ -40,9 +40,10 @@ def main() -> None:
     except ReportgenError as error:
         print(f"reportgen: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("reportgen: interrupted; nothing was written.", file=sys.stderr)
-        raise SystemExit(_INTERRUPTED) from None
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:  # typer has caught the interrupt, and says nothing
+            print("reportgen: interrupted; nothing was written.", file=sys.stderr)
+        raise
 
 
 def _explain(

@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from reportgen.facts import assumptions, decimal, degrees, percent
+from reportgen.facts import (
+    CONSTANT_MAP,
+    CURVES,
+    LITTLE_CHANGE,
+    assumptions,
+    decimal,
+    degrees,
+    percent,
+)
 from reportgen.perturbation.controls import CONTROLS
 from reportgen.records import Finding, Report, Severity
 from reportgen.wording import Wording, read_wording
@@ -18,11 +26,11 @@ SMALL_MARGIN = 0.1
 SMALL_ROTATION = 5.0
 MODERATE_ROTATION = 15.0
 WEAK_SEVERITY = 2
+NOISES = ("gaussian", "shot", "impulse")
 LARGE_SENSITIVITY = 0.5
 LARGE_COMPLETENESS_GAP = 0.05
 LOW_R2 = 0.5
 LARGE_ADDITIVITY_GAP = 0.01
-LITTLE_SIGNAL = 0.05
 _ORDER: Mapping[Severity, int] = {"problem": 0, "caution": 1, "note": 2, "pass": 3}
 
 
@@ -84,28 +92,34 @@ def _pickle(view: _View) -> Iterator[Finding]:
 
 
 def _signal(view: _View) -> Iterator[Finding]:
-    curve = view.report.measurement("deletion", "centre")
-    change = view.value("fidelity.change")
-    if curve is not None and change is not None and abs(change) <= LITTLE_SIGNAL:
-        threshold = f"the probability changes by {decimal(LITTLE_SIGNAL)} or less"
-        yield view.finding("little-signal", "caution", threshold)
+    for metric in CURVES:
+        change = view.value(f"{metric}.change")
+        if change is not None and change <= LITTLE_CHANGE:
+            threshold = f"the probability changes by {decimal(LITTLE_CHANGE)} or less"
+            yield view.finding(f"little-signal-{metric}", "caution", threshold)
 
 
 def _controls(view: _View) -> Iterator[Finding]:
     for attribution in view.report.attributions:
         method = attribution.method
-        facts = [view.wording.facts.get(f"{method}.beats_noise.{m}") for m in _CURVES]
-        if all(facts):
-            key, severity = _VERDICTS[tuple(bool(fact and fact.value) for fact in facts)]
-            yield view.finding(key, severity, "the best of all draws of smooth noise", method)
+        facts = [view.wording.facts.get(f"{method}.beats_noise.{metric}") for metric in CURVES]
+        better = tuple(None if fact is None else bool(fact.value) for fact in facts)
+        if better in _VERDICTS:
+            key, severity = _VERDICTS[better]
+            yield view.finding(key, severity, _BEST_DRAW, method)
 
 
-_CURVES = ("deletion", "insertion")
-_VERDICTS: Mapping[tuple[bool, ...], tuple[str, Severity]] = {
+_BEST_DRAW = "the best of all draws of smooth noise, to three decimals"
+# Whether a map is better in deletion and in insertion; None where that curve cannot tell.
+_VERDICTS: Mapping[tuple[bool | None, ...], tuple[str, Severity]] = {
     (True, True): ("beats-noise", "pass"),
     (True, False): ("beats-noise-in-deletion", "caution"),
     (False, True): ("beats-noise-in-insertion", "caution"),
     (False, False): ("no-better-than-noise", "problem"),
+    (True, None): ("beats-noise-by-deletion-alone", "pass"),
+    (False, None): ("no-better-than-noise-by-deletion-alone", "problem"),
+    (None, True): ("beats-noise-by-insertion-alone", "pass"),
+    (None, False): ("no-better-than-noise-by-insertion-alone", "problem"),
 }
 
 
@@ -117,20 +131,21 @@ def _simple_controls(view: _View) -> Iterator[Finding]:
                 yield view.finding(
                     f"no-better-than-{control}",
                     "caution",
-                    "deletion and insertion AUC of this control map",
+                    "both AUCs of this control map, to three decimals",
                     attribution.method,
                 )
 
 
 def _worse_than(view: _View, method: str, control: str) -> bool:
-    pairs = [
-        (view.value(f"{method}.{metric}_auc"), view.value(f"{control}.{metric}_auc"))
-        for metric in _CURVES
-    ]
-    (deletion, limit), (insertion, reach) = pairs
-    if deletion is None or limit is None or insertion is None or reach is None:
+    """Return whether a map is better than a control on no curve, and both curves can tell."""
+    return all(_no_better(view, metric, method, control) for metric in CURVES)
+
+
+def _no_better(view: _View, metric: str, method: str, control: str) -> bool:
+    own, other = (view.value(f"{subject}.{metric}_auc") for subject in (method, control))
+    if own is None or other is None or f"{method}.beats_noise.{metric}" not in view.wording.facts:
         return False
-    return deletion >= limit and insertion <= reach
+    return not CURVES[metric].better(own, other)
 
 
 def _agreement(view: _View) -> Iterator[Finding]:
@@ -167,7 +182,7 @@ def _blur(view: _View) -> Iterator[Finding]:
 
 
 def _noise(view: _View) -> Iterator[Finding]:
-    for kind in ("gaussian", "shot", "impulse"):
+    for kind in NOISES:
         first = view.value(f"noise.{kind}.first")
         if first is not None and first <= WEAK_SEVERITY:
             threshold = f"half of the copies change class at severity {WEAK_SEVERITY} or below"
@@ -184,10 +199,10 @@ def _sensitivity(view: _View) -> Iterator[Finding]:
 
 def _self_checks(view: _View) -> Iterator[Finding]:
     for metric, fails, threshold, severity in _CHECKS:
-        for measurement in view.report.measurements:
-            value = measurement.value
-            if measurement.metric == metric and value is not None and fails(value):
-                yield view.finding(f"{metric}-fails", severity, threshold, measurement.subject)
+        for attribution in view.report.attributions:
+            check = view.report.measurement(metric, attribution.method)
+            if check is not None and check.value is not None and fails(check.value):
+                yield view.finding(f"{metric}-fails", severity, threshold, attribution.method)
 
 
 _CHECKS: tuple[tuple[str, Callable[[float], bool], str, Severity], ...] = (
@@ -210,7 +225,7 @@ _CHECKS: tuple[tuple[str, Callable[[float], bool], str, Severity], ...] = (
 
 def _flat(view: _View) -> Iterator[Finding]:
     for attribution in view.report.attributions:
-        if "constant map" in attribution.notes:
+        if CONSTANT_MAP in attribution.notes:
             yield view.finding(
                 "constant-map", "problem", "one value everywhere", attribution.method
             )

@@ -5,6 +5,8 @@ Tests name them as ``factories:resnet20`` and the like.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -147,6 +149,11 @@ def densenet_bc100() -> nn.Module:
     network.features.conv0 = nn.Conv2d(3, 24, 3, 1, 1, bias=False)
     network.features.pool0 = nn.Identity()
     return network
+
+
+def wrapped(num_classes: int = 5) -> nn.Module:
+    """Return a network all of whose tensors are named ``model.`` for a reason of its own."""
+    return nn.Sequential(OrderedDict(model=SmallNet(num_classes)))
 
 
 def wants_more(width: int) -> SmallNet:

@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 from reportgen.attribution.base import Explained, Method, Request
 from reportgen.classifier.layers import FeatureLayer
 from reportgen.classifier.torchvision_operators import ensure_torchvision
+from reportgen.errors import NotApplicable
 from reportgen.records import Card, Measurement
 
 CARD = Card(
@@ -35,13 +36,16 @@ def _explain(request: Request) -> Explained:
     cams = classifier.evaluator.within_memory(lambda size: _batches(request, layer, size))
     size = request.pixels.shape[-2:]
     maps = interpolate(cams.clamp_min(0)[:, None], size, mode="bilinear", align_corners=False)
-    negative = float((cams[0] < 0).float().mean())
     return Explained(
         maps=maps[:, 0],
         signed=False,
         resolution=f"{layer.grid.height}x{layer.grid.width} feature map",
-        settings={"layer": layer.name, "score": "logit", "chosen by": _chooser(request)},
-        checks=(_negative_share(negative),),
+        settings={
+            "layer": layer.name,
+            "score": classifier.evaluator.head.score,
+            "chosen by": _chooser(request),
+        },
+        checks=(_negative_share(cams[0]),),
     )
 
 
@@ -56,10 +60,12 @@ def _batches(request: Request, layer: FeatureLayer, size: int) -> Tensor:
 
 def _low_resolution(request: Request, layer: FeatureLayer, pixels: Tensor) -> Tensor:
     """Return the signed sums (n, h, w) at the feature map's own resolution."""
-    scores, read = request.classifier.evaluator.scores_and_features(pixels, layer)
-    gradient = torch.autograd.grad(scores[:, request.target].sum(), read)[0]
+    evaluator = request.classifier.evaluator
+    activation, gradient = evaluator.feature_gradients(pixels, layer, request.target)
+    if gradient is None:
+        raise NotApplicable(f"the class score does not depend on the layer '{layer.name}'")
     activations, gradients = (
-        layer.grid.spatial(t.detach()).float().cpu().numpy() for t in (read, gradient)
+        layer.grid.spatial(tensor).float().cpu().numpy() for tensor in (activation, gradient)
     )
     sums = _library().get_cam_image(None, None, None, activations, gradients)
     return torch.from_numpy(sums).to(pixels.device)
@@ -73,13 +79,14 @@ def _library() -> Any:
     return GradCAM(nn.PReLU(), [])
 
 
-def _negative_share(value: float) -> Measurement:
+def _negative_share(sums: Tensor) -> Measurement:
     return Measurement(
         metric="negative_share",
         subject=CARD.key,
-        value=value,
+        value=float((sums < 0).float().mean()),
         range=(0, 1),
         settings={"of": "places of the feature map, before negative sums are set to zero"},
+        note="" if bool(sums.any()) else "the sum is zero at every place",
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from captum.attr import IntegratedGradients, Saliency
 from torch import Tensor
 
 from reportgen.attribution.base import Explained, Method, Request
+from reportgen.errors import NotApplicable
 from reportgen.perturbation.removal import baseline
 from reportgen.records import Card, Measurement
 
@@ -48,12 +51,15 @@ def _saliency(request: Request) -> Explained:
         maps=maps,
         signed=False,
         resolution="pixels",
-        settings={"score": "logit", "channels": "largest absolute value"},
+        settings={
+            "score": request.classifier.evaluator.head.score,
+            "channels": "largest absolute value",
+        },
     )
 
 
 def _gradient(request: Request, pixels: Tensor) -> Tensor:
-    method = Saliency(request.classifier.evaluator.scores)
+    method = Saliency(_differentiable(request))
     gradient = method.attribute(pixels.clone().requires_grad_(), target=request.target, abs=True)
     largest: Tensor = gradient.detach().amax(dim=1).float()
     return largest
@@ -61,38 +67,59 @@ def _gradient(request: Request, pixels: Tensor) -> Tensor:
 
 def _integrated_gradients(request: Request) -> Explained:
     config, classifier = request.config, request.classifier
-    start = baseline(request.pixels[0], config.ig_baseline, classifier.mean, request.seed)
-
-    def run(size: int) -> Tensor:
-        attributed: Tensor = IntegratedGradients(classifier.evaluator.scores).attribute(
-            request.pixels,
-            baselines=start[None].expand_as(request.pixels),
-            target=request.target,
-            n_steps=config.ig_steps,
-            method="gausslegendre",
-            internal_batch_size=max(size, len(request.pixels)),
-        )
-        return attributed
-
-    maps = classifier.evaluator.within_memory(run).detach().sum(dim=1).float()
+    starts = torch.stack(
+        [baseline(p, config.ig_baseline, classifier.mean, request.seed) for p in request.pixels]
+    )
+    attributed = classifier.evaluator.within_memory(lambda size: _paths(request, starts, size))
+    maps = attributed.sum(dim=1).float()
     return Explained(
         maps=maps,
         signed=True,
         resolution="pixels",
         settings={
-            "score": "logit",
+            "score": classifier.evaluator.head.score,
             "steps": config.ig_steps,
             "rule": "Gauss-Legendre",
             "baseline": config.ig_baseline,
             "channels": "sum",
         },
-        checks=(_completeness_gap(request, maps[0], start),),
+        checks=(_completeness_gap(request, maps[0], starts[0]),),
     )
 
 
+def _paths(request: Request, starts: Tensor, size: int) -> Tensor:
+    """Return attributions (n, C, H, W), with at most ``size`` pictures in a pass."""
+    method = IntegratedGradients(_differentiable(request))
+    parts = [
+        method.attribute(
+            pixels,
+            baselines=start,
+            target=request.target,
+            n_steps=request.config.ig_steps,
+            method="gausslegendre",
+            internal_batch_size=size,
+        ).detach()
+        for pixels, start in zip(
+            torch.split(request.pixels, size), torch.split(starts, size), strict=True
+        )
+    ]
+    return torch.cat(parts)
+
+
+def _differentiable(request: Request) -> Callable[[Tensor], Tensor]:
+    def scores(pixels: Tensor) -> Tensor:
+        found = request.classifier.evaluator.scores(pixels)
+        if not found.requires_grad:
+            raise NotApplicable("the class scores have no gradient by the picture")
+        return found
+
+    return scores
+
+
 def _completeness_gap(request: Request, attributed: Tensor, start: Tensor) -> Measurement:
+    evaluator = request.classifier.evaluator
     with torch.no_grad():
-        ends = request.classifier.evaluator.scores(torch.stack([request.pixels[0], start]))
+        ends = evaluator.scores(torch.stack([request.pixels[0], start]))
     difference = float(ends[0, request.target] - ends[1, request.target])
     gap = abs(float(attributed.double().sum()) - difference)
     return Measurement(
@@ -101,7 +128,7 @@ def _completeness_gap(request: Request, attributed: Tensor, start: Tensor) -> Me
         value=gap / abs(difference) if difference else None,
         direction="lower is better",
         range=(0, None),
-        settings={"score": "logit", "steps": request.config.ig_steps},
+        settings={"score": evaluator.head.score, "steps": request.config.ig_steps},
         detail={"absolute gap": gap, "score change": difference},
         note="" if difference else "the score is the same on the baseline as on the picture",
     )

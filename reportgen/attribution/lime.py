@@ -63,16 +63,21 @@ def _maskings(request: Request) -> NDArray[np.int64]:
     return shown
 
 
-def _fit(request: Request, pixels: Tensor, shown: NDArray[np.int64]) -> tuple[Tensor, float]:
-    """Return the weight of each segment and the R2 of the linear model."""
+def _fit(request: Request, pixels: Tensor, shown: NDArray[np.int64]) -> tuple[Tensor, float | None]:
+    """Return the weight of each segment, and the R2 of the linear model.
+
+    R2 is None where all probabilities are equal: there is nothing to explain.
+    """
     probabilities = _probabilities(request, pixels, shown)
+    weights = torch.zeros(shown.shape[1], dtype=torch.float64)
+    if np.ptp(probabilities) == 0:
+        return weights, None
     distances = pairwise_distances(shown, shown[:1], metric="cosine").ravel()
     solver = LimeBase(partial(_kernel, width=_KERNEL_WIDTH), random_state=request.seed)
     features = request.config.lime_features or shown.shape[1]
     _, pairs, r2, _ = solver.explain_instance_with_data(
         shown, probabilities[:, None], distances, 0, features
     )
-    weights = torch.zeros(shown.shape[1], dtype=torch.float64)
     for index, weight in pairs:
         weights[int(index)] = float(weight)
     return weights, float(r2)
@@ -100,7 +105,7 @@ def _kernel(distance: NDArray[np.float64], width: float) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(np.exp(-(distance**2) / width**2)))
 
 
-def _surrogate_r2(value: float) -> Measurement:
+def _surrogate_r2(value: float | None) -> Measurement:
     return Measurement(
         metric="surrogate_r2",
         subject=CARD.key,
@@ -108,6 +113,7 @@ def _surrogate_r2(value: float) -> Measurement:
         direction="higher is better",
         range=(None, 1),
         settings={"weighting": "the kernel of the fit"},
+        note="the probability is the same under every masking" if value is None else "",
     )
 
 

@@ -54,8 +54,7 @@ class _SegmentMasker:
 
 
 def _explain(request: Request) -> Explained:
-    tree = segment_tree(request.pixels[0], request.segments)
-    results = [_values(request, pixels, tree) for pixels in request.pixels]
+    results = [_values(request, pixels) for pixels in request.pixels]
     segments = torch.from_numpy(request.segments)
     maps = torch.stack([torch.from_numpy(values)[segments] for values, _ in results]).float()
     # Each segment's value is spread over its pixels, so that the map adds up to the change.
@@ -64,7 +63,7 @@ def _explain(request: Request) -> Explained:
     return Explained(
         maps=(maps / areas).to(request.pixels.device),
         signed=True,
-        resolution=f"{len(tree) + 1} segments",
+        resolution=f"{len(results[0][0])} segments",
         settings={
             "score": "probability",
             "evaluations": config.shap_evals,
@@ -94,10 +93,9 @@ def segment_tree(pixels: Tensor, segments: NDArray[np.int64]) -> NDArray[np.floa
     return np.asarray(linkage(np.stack(features, axis=1), method="ward"))
 
 
-def _values(
-    request: Request, pixels: Tensor, tree: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float]:
+def _values(request: Request, pixels: Tensor) -> tuple[NDArray[np.float64], float]:
     """Return each segment's value, and the change of probability that they should add up to."""
+    tree = segment_tree(pixels, request.segments)
     evaluate = _evaluator(request, pixels)
     ends = evaluate(np.array([[True] * (len(tree) + 1), [False] * (len(tree) + 1)]))
     values = partition_values(evaluate, tree, request.config.shap_evals, request.seed)
@@ -178,6 +176,7 @@ def _additivity_gap(values: NDArray[np.float64], change: float) -> Measurement:
         range=(0, None),
         settings={"score": "probability"},
         detail={"probability change": change},
+        note="" if change else "the probability is the same with everything hidden",
     )
 
 

@@ -34,6 +34,7 @@ RGB = 3
 _INDEX = "architectures.json"
 _POSITIONS = "encoder.pos_embedding"
 _CANDIDATES = 6
+_LEAST_LIKENESS = 0.1
 
 # No layer but a head has this many outputs, so that it tells the heads.
 _UNUSUAL_CLASSES = 7919
@@ -113,17 +114,11 @@ def closest_build(name: str, shapes: Shapes) -> nn.Module:
 
 
 def nearest(shapes: Shapes) -> str | None:
-    """Return the architecture that shares the most tensors with ``shapes``, or None for no one.
-
-    Equal in name and shape counts twice, equal in name once.
-    """
+    """Return the architecture most like ``shapes`` by names and shapes, or None where none is."""
     likely = sorted(known_architectures(), key=lambda name: _distance(name, shapes))[:_CANDIDATES]
-    shared = {
-        name: _shared(shapes_of(closest_build(name, shapes).state_dict()), shapes)
-        for name in likely
-    }
-    best = max(likely, key=lambda name: shared[name])
-    return best if shared[best] else None
+    likeness = {name: _likeness(name, shapes) for name in likely}
+    best = max(likely, key=lambda name: likeness[name])
+    return best if likeness[best] >= _LEAST_LIKENESS else None
 
 
 @cache
@@ -206,9 +201,12 @@ def _distance(name: str, shapes: Shapes) -> tuple[float, int]:
     return -common, abs(entry.tensors - len(shapes))
 
 
-def _shared(wanted: Shapes, given: Shapes) -> int:
-    misfit = compare(wanted, given)
-    return 2 * (len(wanted) - len(misfit.missing)) - len(misfit.reshaped)
+def _likeness(name: str, shapes: Shapes) -> float:
+    """Return the part of all tensors that are the same in both; equal only in name counts half."""
+    wanted = shapes_of(closest_build(name, shapes).state_dict())
+    misfit = compare(wanted, shapes)
+    same_name = len(wanted) - len(misfit.missing)
+    return (same_name - len(misfit.reshaped) / 2) / max(len(wanted), len(shapes))
 
 
 def _top(shapes: Shapes) -> set[str]:

@@ -93,6 +93,6 @@ def _refused(error: Exception) -> str:
 def _refusal(path: Path, refused: str) -> str:
     return (
         f"'{path}' {refused}, and opening it in full can run any code; save its state dict, "
-        "TorchScript or an exported program (.pt2) instead, or give --trust-pickle if you trust its "
-        "author."
+        "TorchScript or an exported program (.pt2) instead, or give --trust-pickle if you trust "
+        "its author."
     )

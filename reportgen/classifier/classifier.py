@@ -77,7 +77,7 @@ class Classifier:
 
     def find_target(self, target: str) -> int:
         """Return the index of a class given by index or by label (case does not matter)."""
-        if target.lstrip("-").isdigit():
+        if target.removeprefix("-").isdecimal():
             return self._by_index(int(target))
         folded = [label.casefold() for label in self.labels]
         if target.casefold() in folded:

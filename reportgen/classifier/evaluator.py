@@ -25,13 +25,13 @@ class FeatureTap(Protocol):
     """Runs the network on a normalised batch and also returns one of its inner activations."""
 
     def __call__(self, batch: Tensor) -> tuple[object, Tensor]:
-        """Return (the network's output, the activation as (n, channels, height, width))."""
+        """Return (the network's output, the activation in its own layout, pictures first)."""
         ...
 
 
 @dataclass
 class Counter:
-    """Images that went through the network so far."""
+    """Pictures that the network has run on, without those that only fill up a fixed batch."""
 
     forward: int = 0
     backward: int = 0
@@ -70,23 +70,43 @@ class Evaluator:
 
     def raw(self, pixels: Tensor) -> Tensor:
         """Return the network's outputs (n, outputs) for pixels (n, C, H, W); differentiable."""
+        batch = self.normalised(pixels)
+        parts = [class_outputs(self.network(part), len(part)) for part in self._chunks(batch)]
         self.counter.forward += len(pixels)
-        output = class_outputs(self._run(self.normalised(pixels)), len(pixels))
-        return self._counted(_widened(output))
+        return self._counted(_widened(torch.cat(parts)[: len(pixels)]))
 
     def scores(self, pixels: Tensor) -> Tensor:
         """Return class scores (n, classes) for pixels (n, C, H, W); differentiable."""
         return self.head.scores(self.raw(pixels))
 
-    def scores_and_features(self, pixels: Tensor, tap: FeatureTap) -> tuple[Tensor, Tensor]:
-        """Return scores (n, classes) and the activation that ``tap`` reads; differentiable."""
-        if self._fixed_batch not in (None, len(pixels)):
-            pairs = [self.scores_and_features(row[None], tap) for row in pixels]
-            return torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs])
+    def feature_gradients(
+        self, pixels: Tensor, tap: FeatureTap, target: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the activation that ``tap`` reads, and the gradient of the target's score by it.
+
+        Both have the activation's own layout, pictures first; the gradient is None where the score
+        does not depend on the activation.
+        """
+        batch = self.normalised(pixels)
+        pairs = [self._feature_gradient(part, tap, target) for part in self._chunks(batch)]
         self.counter.forward += len(pixels)
-        output, features = tap(self.normalised(pixels))
-        raw = self._counted(_widened(class_outputs(output, len(pixels))))
-        return self.head.scores(raw), features
+        activation = torch.cat([activation for activation, _ in pairs])[: len(pixels)]
+        gradients = [gradient for _, gradient in pairs if gradient is not None]
+        if len(gradients) < len(pairs):
+            return activation, None
+        self.counter.backward += len(pixels)
+        return activation, torch.cat(gradients)[: len(pixels)]
+
+    def watch(self, pixels: Tensor, run: Callable[[Tensor], T]) -> T:
+        """Return what ``run`` says of the normalised pixels, filled up to the network's batch.
+
+        ``pixels`` (n, C, H, W) are no more than one batch, which ``run`` sends through the network
+        once.
+        """
+        (batch,) = self._chunks(self.normalised(pixels))
+        result = run(batch)
+        self.counter.forward += len(pixels)
+        return result
 
     def stream(self, count: int, build: Build) -> Tensor:
         """Return raw outputs (count, outputs); ``build(start, stop)`` makes those rows of pixels.
@@ -120,17 +140,27 @@ class Evaluator:
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Return pixels (n, C, H, W) in [0, 1] as the network wants them: (pixels - mean) / std."""
+        # Plain memory order: with channels last, the common ``x.view(len(x), -1)`` would fail.
         batch = (pixels - self._mean) / self._std
-        return batch.to(self._dtype or pixels.dtype).contiguous(memory_format=torch.channels_last)
+        return batch.to(self._dtype or pixels.dtype).contiguous()
 
-    def _run(self, batch: Tensor) -> object:
-        if self._fixed_batch in (None, len(batch)):
-            return self.network(batch)
-        size = self._fixed_batch or 1
-        padding = -len(batch) % size
+    def _chunks(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """Return the batch in pieces that the network accepts, the last one filled up."""
+        if self._fixed_batch is None:
+            return (batch,)
+        padding = -len(batch) % self._fixed_batch
         padded = torch.cat([batch, batch[-1:].expand(padding, *batch.shape[1:])])
-        chunks = [class_outputs(self.network(part), size) for part in torch.split(padded, size)]
-        return torch.cat(chunks)[: len(batch)]
+        return torch.split(padded, self._fixed_batch)
+
+    def _feature_gradient(
+        self, batch: Tensor, tap: FeatureTap, target: int
+    ) -> tuple[Tensor, Tensor | None]:
+        output, activation = tap(batch)
+        scores = self.head.scores(_widened(class_outputs(output, len(batch))))
+        if not scores.requires_grad:
+            return activation.detach(), None
+        total = scores[:, target].sum()
+        return activation.detach(), torch.autograd.grad(total, activation, allow_unused=True)[0]
 
     def _counted(self, output: Tensor) -> Tensor:
         if output.requires_grad:
@@ -184,7 +214,9 @@ def borrowed(network: nn.Module) -> Iterator[None]:
     Modes and requires-grad flags are put back on every exit; gradients are never written, because
     frozen parameters collect none.
     """
-    modes = [(module, module.training) for module in network.modules()]
+    # A frozen TorchScript module has no mode any more.
+    found = [m for m in network.modules() if hasattr(m, "training")]
+    modes = [(module, module.training) for module in found]
     flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     try:
         if any(training for _, training in modes):

@@ -20,12 +20,16 @@ _TINY = 1e-12
 
 @dataclass(frozen=True)
 class Head:
-    """Maps raw outputs (n, outputs) to scores and to probabilities, both (n, classes)."""
+    """Maps raw outputs (n, outputs) to scores and to probabilities, both (n, classes).
+
+    ``score`` says in words what a score is.
+    """
 
     kind: str
     title: str
     scores: Callable[[Tensor], Tensor]
     probabilities: Callable[[Tensor], Tensor]
+    score: str = "logit"
 
 
 def _two_sided(raw: Tensor) -> Tensor:
@@ -50,6 +54,7 @@ HEADS: Mapping[str, Head] = {
         "probabilities, as the network gives them",
         lambda p: _both(p).clamp_min(_TINY).log(),
         _both,
+        score="log-probability",
     ),
 }
 
@@ -62,12 +67,12 @@ def detect_head(raw: Tensor) -> str:
     looking: they must be stated.
     """
     in_range = bool(((raw >= 0) & (raw <= 1)).all())
-    if in_range and (raw.shape[1] == 1 or _differs(raw)):
+    if in_range and (raw.shape[1] == 1 or _holds_mass(raw)):
         return "probabilities"
     return "sigmoid" if raw.shape[1] == 1 else "softmax"
 
 
-def _differs(raw: Tensor) -> bool:
+def _holds_mass(raw: Tensor) -> bool:
     # All-zero outputs (a dead network) also lie in [0, 1]; "probabilities" would hide that.
     return bool((raw.sum(dim=1) > 0.5).all())
 
@@ -93,8 +98,8 @@ def class_outputs(output: object, images: int) -> Tensor:
             f"The model should return one tensor of class scores, but it returned {_kind(output)}; "
             "wrap it so that its forward returns the scores alone."
         )
-    if output.ndim == 1 and len(output) == images:
-        return output[:, None]
+    if output.ndim < 2 and output.numel() == images:
+        return output.reshape(images, 1)  # one output, from a forward that squeezes
     if output.ndim > 2 and output.shape[0] == images and output[0].numel() == output.shape[1]:
         return output.flatten(1)
     if output.ndim != 2 or output.shape[0] != images:

@@ -7,8 +7,9 @@ its places, as for the patch tokens after a transformer's last block.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -93,51 +94,59 @@ def _token_grid(tokens: int, picture: tuple[int, int]) -> Grid | None:
 def find_layer(evaluator: Evaluator, pixels: Tensor, target: int, name: str = "") -> FeatureLayer:
     """Return the layer for Grad-CAM on pixels (1, C, H, W): ``name``, or the last that is usable.
 
-    Raises UsageError for a name that the network does not have, and NotApplicable where no
-    activation has the form of a feature map or none receives a gradient.
+    Where the gradient is zero everywhere (a constant score), it is the last one that the score
+    depends on. Raises UsageError for a name that the network does not have, and NotApplicable where
+    no activation has the form of a feature map or the score depends on none.
     """
     taps = taps_of(evaluator.network)
-    picture = (pixels.shape[-2], pixels.shape[-1])
-    shapes = taps.shapes(evaluator.normalised(pixels))
+    shapes = evaluator.watch(pixels, partial(_shapes, taps))
     if name:
         return _named(taps, name, evaluator, pixels)
-    classes = evaluator.scores(pixels).shape[1]
-    for found, shape in reversed(shapes):
-        grid = find_grid(shape, picture)
-        if grid is not None and not _class_map(grid, shape, classes):
-            layer = FeatureLayer(found, grid, taps.tap(found))
-            if _receives_gradient(evaluator, layer, pixels, target):
-                return layer
-    raise NotApplicable(
-        "no layer gives a feature map that lies over the picture and receives a gradient"
-    )
+    flat: FeatureLayer | None = None
+    for layer in _candidates(evaluator, taps, shapes, pixels):
+        gradient = evaluator.feature_gradients(pixels, layer, target)[1]
+        if gradient is None or not bool(gradient.isfinite().all()):
+            continue
+        if bool(layer.grid.spatial(gradient).any()):
+            return layer
+        flat = flat or layer
+    if flat is None:
+        raise NotApplicable(
+            "no layer gives a feature map that lies over the picture and receives a gradient"
+        )
+    return flat
+
+
+def _shapes(taps: Taps, batch: Tensor) -> list[tuple[str, tuple[int, ...]]]:
+    """Return names and shapes of the activations that have one entry for each picture."""
+    return [(name, shape) for name, shape in taps.shapes(batch) if shape[:1] == batch.shape[:1]]
+
+
+def _candidates(
+    evaluator: Evaluator, taps: Taps, shapes: list[tuple[str, tuple[int, ...]]], pixels: Tensor
+) -> Iterator[FeatureLayer]:
+    with torch.no_grad():
+        outputs = evaluator.raw(pixels).shape[1]
+    for name, shape in reversed(shapes):
+        grid = find_grid(shape, (pixels.shape[-2], pixels.shape[-1]))
+        if grid is not None and not _class_map(grid, shape, outputs):
+            yield FeatureLayer(name, grid, taps.tap(name))
 
 
 def _named(taps: Taps, name: str, evaluator: Evaluator, pixels: Tensor) -> FeatureLayer:
     if name not in taps.names():
         raise unknown_name("layer", name, taps.names())
     read = taps.tap(name)
-    _, activation = read(evaluator.normalised(pixels))
-    grid = find_grid(tuple(activation.shape), (pixels.shape[-2], pixels.shape[-1]))
+    shape = evaluator.watch(pixels, lambda batch: tuple(read(batch)[1].shape))
+    grid = find_grid(shape, (pixels.shape[-2], pixels.shape[-1]))
     if grid is None:
         raise NotApplicable(
-            f"the layer '{name}' gives a tensor of shape {tuple(activation.shape)}, "
+            f"the layer '{name}' gives a tensor of shape {shape}, "
             "which is no feature map that lies over the picture"
         )
     return FeatureLayer(name, grid, read)
 
 
-def _class_map(grid: Grid, shape: tuple[int, ...], classes: int) -> bool:
-    # One channel a class: these are scores in place already, not features.
-    return grid.kind == "channels first" and shape[1] == classes
-
-
-def _receives_gradient(
-    evaluator: Evaluator, layer: FeatureLayer, pixels: Tensor, target: int
-) -> bool:
-    scores, activation = evaluator.scores_and_features(pixels, layer)
-    gradient = torch.autograd.grad(scores[0, target], activation, allow_unused=True)[0]
-    if gradient is None:
-        return False
-    places = layer.grid.spatial(gradient)
-    return bool(places.isfinite().all()) and bool(places.abs().amax() > 0)
+def _class_map(grid: Grid, shape: tuple[int, ...], outputs: int) -> bool:
+    # One channel an output: these are scores in place already, not features.
+    return grid.kind == "channels first" and shape[1] == outputs

@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from reportgen.classifier.checkpoints import Checkpoint, read_checkpoint, read_safetensors
@@ -25,6 +26,7 @@ from reportgen.classifier.published import (
     find_published,
     is_published,
     published_hints,
+    timm_hints,
     torchvision_hints,
 )
 from reportgen.classifier.sidecar import embedded_hints
@@ -87,16 +89,19 @@ def _checkpoint(request: _Request, checkpoint: Checkpoint) -> Opened:
     network = checkpoint.network()
     if network is None:
         return _tensors(request, checkpoint)
-    opened = replace(
-        _given(network.eval().float(), "file"), format="pickled module", trusted_pickle=True
-    )
+    notes = _convert_to_float32(network.eval())
+    opened = _given(network, "file")
+    opened = replace(opened, format="pickled module", trusted_pickle=True, notes=notes)
     return _with_arch_note(opened, request.arch)
 
 
 def _tensors(request: _Request, checkpoint: Checkpoint) -> Opened:
     weights = find_weights(checkpoint.content, str(request.path))
     made = construct(weights, request.arch)
-    hints = torchvision_hints(made.recognised, request.sha256)
+    if made.architecture.startswith("timm:"):
+        hints = timm_hints(made.network)
+    else:
+        hints = torchvision_hints(made.recognised, request.sha256)
     return replace(_constructed(made, hints), trusted_pickle=checkpoint.trusted)
 
 
@@ -134,7 +139,7 @@ def _script(request: _Request) -> Opened:
         hints=combine(
             embedded_hints(script.metadata, str(request.path)), _channels(script.network, "file")
         ),
-        notes=script.notes,
+        notes=_convert_to_float32(script.network),
     )
 
 
@@ -145,7 +150,7 @@ def _program(request: _Request) -> Opened:
         name="",
         format="exported program",
         architecture=exported.name,
-        hints=combine(embedded_hints(exported.metadata, str(request.path)), exported.hints),
+        hints=combine(exported.hints, embedded_hints(exported.metadata, str(request.path))),
         trusted_pickle=exported.trusted,
         fixed_batch=exported.fixed_batch,
     )
@@ -164,6 +169,14 @@ def _channels(network: nn.Module, source: Source) -> Hints:
         if kind == "Conv2d" and weight is not None:
             return Hints(channels=Known(weight.shape[1] * getattr(module, "groups", 1), source))
     return Hints()
+
+
+def _convert_to_float32(network: nn.Module) -> tuple[str, ...]:
+    dtypes = {tensor.dtype for tensor in network.parameters() if tensor.is_floating_point()}
+    names = sorted(str(dtype).removeprefix("torch.") for dtype in dtypes - {torch.float32})
+    if names:
+        network.float()
+    return tuple(f"Weights in {name} were converted to float32." for name in names)
 
 
 def _sha256(path: Path) -> str:

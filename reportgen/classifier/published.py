@@ -1,13 +1,15 @@
-"""What torchvision publishes of its classifiers: weights, their preprocessing, their labels."""
+"""What torchvision and timm publish of their classifiers: weights, preprocessing, labels."""
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import torch
+from torch import nn
 
 from reportgen.classifier.architectures import IMAGENET_CLASSES, RGB, Recognised, require_known
 from reportgen.classifier.metadata import Hints, Known
@@ -97,6 +99,21 @@ def published_hints(weights: Any, recognised: Recognised | None, source: Source)
         interpolation=Known(transforms.interpolation.value, source),
         mean=Known(tuple(transforms.mean), source) if in_colour else None,
         std=Known(tuple(transforms.std), source) if in_colour else None,
+    )
+
+
+def timm_hints(network: nn.Module) -> Hints:
+    """Return the preprocessing of the weights that timm publishes for a network; "assumed"."""
+    from timm.data import resolve_data_config
+
+    data = resolve_data_config(model=network)
+    _, height, width = data["input_size"]
+    return Hints(
+        resize=Known(math.floor(min(height, width) / data["crop_pct"]), "assumed"),
+        crop=Known((height, width), "assumed"),
+        interpolation=Known(data["interpolation"], "assumed"),
+        mean=Known(tuple(data["mean"]), "assumed"),
+        std=Known(tuple(data["std"]), "assumed"),
     )
 
 

@@ -89,10 +89,11 @@ def _zip_kind(path: Path) -> FileKind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
+    except Exception:
+        # A damaged directory also makes zipfile raise errors of decoding and of arithmetic.
         raise ModelError(
-            f"The model file '{path}' is incomplete: the end of its archive is missing; "
-            "copy or download it again."
+            f"The model file '{path}' is incomplete or damaged: the directory at the end of its "
+            "archive cannot be read; copy or download it again."
         ) from None
     members = {name.partition("/")[2] for name in names}
     if "constants.pkl" in members and any(name.startswith("code/") for name in members):
@@ -133,7 +134,7 @@ def _foreign(head: bytes) -> tuple[str, str]:
 
 
 def _is_onnx(head: bytes) -> bool:
-    return head[:1] == b"\x08" and 0 < head[1] < 0x20 and head[2:3] in _ONNX_FIELDS
+    return len(head) > 2 and head[0] == 8 and 0 < head[1] < 0x20 and head[2] in _ONNX_FIELDS
 
 
 def _is_text(head: bytes) -> bool:

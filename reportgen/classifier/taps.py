@@ -7,6 +7,7 @@ output and one named activation, so that gradients can be taken with respect to 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 Shape = tuple[int, ...]
+Place = tuple[str, str]  # the path of a module ("" for the network itself) and a name of its own
 Tapped = Callable[[Tensor], tuple[object, Tensor]]
 
 
@@ -23,42 +25,39 @@ class ModuleTaps:
     """Activations of an eager module: what its tensor functions return, by module path.
 
     Watching functions rather than modules also sees what a forward computes by itself, such as a
-    ReLU between two modules. A path stands for the last tensor made inside that module; a tensor
-    made outside all modules is called after its function.
+    ReLU between two modules. A path stands for the last tensor made inside that module; any other
+    tensor is called after its function as well.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self._calls: dict[str, int] = {}
+        self._known: dict[str, int] = {}
 
     def shapes(self, batch: Tensor) -> list[tuple[str, Shape]]:
         """Return (name, shape) of each activation, in the order in which they are made."""
-        found: dict[str, Shape] = {}
+        found: list[Shape] = []
+        places: list[Place] = []
         path: list[str] = [""]
-        parents: dict[str, int] = {}
 
-        def note(call: int, name: str, tensor: Tensor) -> Tensor:
-            own = path[-1] or f"{name}_{call}"
-            found.pop(own, None)  # a module that is used again stands where it is used last
-            found[own] = tuple(tensor.shape)
-            self._calls[own] = call
-            parents.update(dict.fromkeys(_parents(own), call))
+        def note(call: int, function: str, tensor: Tensor) -> Tensor:
+            places.append((path[-1], f"{function}_{call}"))
+            found.append(tuple(tensor.shape))
             return tensor
 
         with _followed(self.network, path), _Functions(note):
             # With a gradient wanted, fused transformer kernels, which call no function of their
             # parts, stay off.
             self.network(batch.detach().requires_grad_())
-        self._calls = {**parents, **self._calls}
-        return list(found.items())
+        shown, self._known = _named(places)
+        return list(zip(shown, found, strict=True))
 
     def names(self) -> list[str]:
         """Return the names of all modules and functions seen in the last run."""
-        return list(self._calls)
+        return list(self._known)
 
     def tap(self, name: str) -> Tapped:
         """Return a callable batch -> (output, activation called ``name``)."""
-        wanted = self._calls[name]
+        wanted = self._known[name]
 
         def run(batch: Tensor) -> tuple[object, Tensor]:
             leaves: list[Tensor] = []
@@ -85,8 +84,9 @@ class _Functions(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if not isinstance(result, Tensor) or not result.is_floating_point():
             return result
+        call = self._count
         self._count += 1
-        return self._change(self._count, getattr(func, "__name__", "tensor"), result)
+        return self._change(call, getattr(func, "__name__", "tensor"), result)
 
 
 @contextmanager
@@ -115,9 +115,26 @@ def _leaving(path: list[str]) -> Callable[[nn.Module, Any, Any], None]:
     return leave
 
 
-def _parents(path: str) -> list[str]:
-    parts = path.split(".")
-    return [".".join(parts[:end]) for end in range(1, len(parts))]
+def _named(places: list[Place]) -> tuple[list[str], dict[str, int]]:
+    """Return the name of each place, and the place of each name, module paths included.
+
+    A path stands for the last place inside that module, however deep. That place is called after
+    the innermost module it is the last of; the others have their own name behind their path.
+    """
+    known: dict[str, int] = {}
+    for index, (path, _) in enumerate(places):
+        known.update(dict.fromkeys(_modules(path), index))
+    shown = [
+        path if path and known[path] == index else ".".join(filter(None, (path, own)))
+        for index, (path, own) in enumerate(places)
+    ]
+    return shown, {**known, **{name: index for index, name in enumerate(shown)}}
+
+
+def _modules(path: str) -> list[str]:
+    """Return a module's path and the paths of the modules around it."""
+    parts = path.split(".") if path else []
+    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
 
 
 class ExportedTaps:
@@ -125,28 +142,23 @@ class ExportedTaps:
 
     def __init__(self, network: fx.GraphModule) -> None:
         self.network = network
-        self._nodes: dict[str, str] = {}
-        for node in network.graph.nodes:
-            if node.op == "call_function":
-                name = _node_name(node)
-                self._nodes.pop(name, None)  # a module that is used again stands where used last
-                self._nodes[name] = node.name
-        children = list(self._nodes.items())
-        self._known = {p: node for path, node in children for p in _parents(path)}
-        self._known.update(self._nodes)
+        nodes = [node for node in network.graph.nodes if node.op == "call_function"]
+        shown, known = _named([(_module_path(node), node.name) for node in nodes])
+        self._nodes = dict(zip((node.name for node in nodes), shown, strict=True))
+        self._known = {name: nodes[index].name for name, index in known.items()}
 
     def shapes(self, batch: Tensor) -> list[tuple[str, Shape]]:
         """Return (name, shape) of each activation, in the order in which they are made."""
-        seen: dict[str, Shape] = {}
+        found: list[tuple[str, Shape]] = []
 
         def note(node: str, result: Any) -> Any:
-            if isinstance(result, Tensor):
-                seen[node] = tuple(result.shape)
+            if isinstance(result, Tensor) and node in self._nodes:
+                found.append((self._nodes[node], tuple(result.shape)))
             return result
 
         with torch.no_grad():
             _Nodes(self.network, note).run(batch)
-        return [(name, seen[node]) for name, node in self._nodes.items() if node in seen]
+        return found
 
     def names(self) -> list[str]:
         """Return the names of all modules and nodes that can be read."""
@@ -187,7 +199,7 @@ class ScriptTaps:
     """
 
     def __init__(self, network: torch.jit.ScriptModule) -> None:
-        self._graph = torch.jit.freeze(network.eval()).graph.copy()
+        self._graph = _frozen(network).graph.copy()
         torch._C._jit_pass_inline(self._graph)
         self._values = [
             value.debugName()
@@ -212,7 +224,10 @@ class ScriptTaps:
         function = self._returning([name])
 
         def run(batch: Tensor) -> tuple[object, Tensor]:
-            output, activation = function(batch.detach().requires_grad_())
+            # The optimiser moves stretches of the graph into nodes of their own, inside which no
+            # gradient can be asked for.
+            with torch.jit.optimized_execution(False):
+                output, activation = function(batch.detach().requires_grad_())
             return output, activation
 
         return run
@@ -241,9 +256,20 @@ def taps_of(network: nn.Module) -> Taps:
     """Return the way to read activations that fits the kind of network."""
     if isinstance(network, torch.jit.ScriptModule):
         return ScriptTaps(network)
-    if isinstance(network, fx.GraphModule):
+    if isinstance(network, fx.GraphModule) and not _calls_modules(network):
         return ExportedTaps(network)
     return ModuleTaps(network)
+
+
+def _calls_modules(network: fx.GraphModule) -> bool:
+    return any(node.op == "call_module" for node in network.graph.nodes)
+
+
+def _frozen(network: torch.jit.ScriptModule) -> Any:
+    with warnings.catch_warnings():
+        # Whoever explains a model cannot change how it was saved.
+        warnings.filterwarnings("ignore", "`torch.jit.freeze` is deprecated", DeprecationWarning)
+        return torch.jit.freeze(network.eval())
 
 
 def _leaf(output: Tensor, leaves: list[Tensor]) -> Tensor:
@@ -253,10 +279,9 @@ def _leaf(output: Tensor, leaves: list[Tensor]) -> Tensor:
     return leaf.clone()
 
 
-def _node_name(node: fx.Node) -> str:
+def _module_path(node: fx.Node) -> str:
     stack = list(node.meta.get("nn_module_stack", {}).values())
-    path = str(stack[-1][0]) if stack else ""
-    return path or node.name
+    return str(stack[-1][0]) if stack else ""
 
 
 def _unwrapped(output: Any) -> object:

@@ -17,16 +17,15 @@ _METADATA = "reportgen.json"
 
 @dataclass(frozen=True)
 class Script:
-    """A TorchScript network, the text of its ``reportgen.json`` ("" without one), and notes."""
+    """A TorchScript network, its class, and the text of its ``reportgen.json`` ("" without)."""
 
     network: nn.Module
     name: str
     metadata: str
-    notes: tuple[str, ...]
 
 
 def read_torchscript(path: Path) -> Script:
-    """Return the network in a TorchScript archive, in float32, on the CPU and in eval mode.
+    """Return the network in a TorchScript archive, on the CPU and in eval mode.
 
     TorchScript is a program of its own that cannot call Python, but may use all of PyTorch's own
     operators. Raises ModelError for a damaged archive, unknown operators, and an archive without a
@@ -44,16 +43,6 @@ def read_torchscript(path: Path) -> Script:
         raise read_failure(path, error) from None
     if not hasattr(network, "forward"):
         raise ModelError(f"The TorchScript file '{path}' has no forward method; save it with one.")
-    notes = _convert_to_float32(network)
     text = extra[_METADATA]
     metadata = text.decode(errors="replace") if isinstance(text, bytes) else text
-    return Script(network.eval(), str(network.original_name), metadata, notes)
-
-
-def _convert_to_float32(network: nn.Module) -> tuple[str, ...]:
-    dtypes = {tensor.dtype for tensor in network.parameters() if tensor.is_floating_point()}
-    if dtypes <= {torch.float32}:
-        return ()
-    network.float()
-    names = sorted(str(dtype).removeprefix("torch.") for dtype in dtypes - {torch.float32})
-    return (f"Weights in {', '.join(names)} were converted to float32.",)
+    return Script(network.eval(), str(network.original_name), metadata)

@@ -17,6 +17,7 @@ from reportgen.perturbation.removal import removal_ranks
 from reportgen.records import Card, Measurement
 
 TOP_SHARE = 0.2
+_CONSTANT = "one of the maps is constant"
 
 AGREEMENT = Card(
     key="agreement",
@@ -28,7 +29,8 @@ AGREEMENT = Card(
     direction=HIGHER,
     range=(-1, 1),
     needs="maps",
-    seeding="equal values are ordered by one seeded permutation (IoU), or share their mean rank",
+    seeding="equal values are ordered by a seeded permutation of each map's own (IoU), or share "
+    "their mean rank (correlation)",
     limits="Methods may agree and both be wrong. Unsigned and signed maps rank different things.",
 )
 LOCATION = Card(
@@ -36,12 +38,13 @@ LOCATION = Card(
     title="Location of relevance",
     category="description",
     definition="The share of a map's positive relevance that its top 20% of pixels hold, and the "
-    "centre of those pixels, as shares of the width and height from the upper left.",
+    "centre of those of them that are positive, as shares of the width and height from the upper "
+    "left.",
     paper="own definition",
     direction="descriptive",
     range=(0, 1),
     needs="maps",
-    seeding="equal values are ordered by one seeded permutation",
+    seeding="equal values are ordered by a seeded permutation of each map's own",
     limits="Says where relevance lies in the picture, not what is there.",
 )
 
@@ -52,9 +55,15 @@ def random_iou(share: float) -> float:
 
 
 def top_pixels(maps: Tensor, share: float, seed: int) -> Tensor:
-    """Return bool masks (M, H, W) of the ``share`` of pixels with the highest signed values."""
-    count = round(share * maps[0].numel())
-    return (removal_ranks(maps, seed) < count).view(maps.shape)
+    """Return bool masks (M, H, W) of the ``share`` of pixels with the highest signed values.
+
+    At least one pixel. Each map orders its equal values by a permutation of its own: under one
+    permutation for all, the zeros that fill up two sparse maps would be the same pixels, and would
+    pass for agreement.
+    """
+    count = max(1, round(share * maps[0].numel()))
+    ranks = [removal_ranks(one[None], seed + index) for index, one in enumerate(maps)]
+    return (torch.cat(ranks) < count).view(maps.shape)
 
 
 def iou(masks: Tensor) -> Tensor:
@@ -75,12 +84,20 @@ def spearman(maps: Tensor) -> NDArray[np.float64]:
         return np.atleast_2d(np.corrcoef(ranks))
 
 
+def constant(maps: Tensor) -> NDArray[np.bool_]:
+    """Return which of maps (M, H, W) have one value everywhere, (M,)."""
+    flat = maps.flatten(1)
+    return np.asarray((flat.amax(dim=1) == flat.amin(dim=1)).cpu())
+
+
 def _agreement(context: Context) -> Measured:
     if len(context.maps) < 2:
         raise NotApplicable("agreement needs the maps of at least two methods")
     methods = list(context.maps)
     maps = torch.stack(list(context.maps.values()))
     overlaps = iou(top_pixels(maps, TOP_SHARE, context.config.seed)).cpu().numpy()
+    # Which pixels a constant map ranks highest is the permutation's doing, and says nothing.
+    overlaps[constant(maps)] = overlaps[:, constant(maps)] = np.nan
     correlations = spearman(maps)
     measurements = [
         measurement
@@ -91,7 +108,7 @@ def _agreement(context: Context) -> Measured:
         )
     ]
     arrays = {
-        "agreement.iou": overlaps.astype(np.float32),
+        "agreement.iou": np.nan_to_num(overlaps).astype(np.float32),
         "agreement.spearman": np.nan_to_num(correlations).astype(np.float32),
     }
     return Measured(tuple(measurements), arrays)
@@ -103,20 +120,25 @@ def _overlap(pair: str, value: float) -> Measurement:
         "expected at random": random_iou(TOP_SHARE),
     }
     return Measurement(
-        metric="iou", subject=pair, value=value, direction=HIGHER, range=(0, 1), settings=settings
+        metric="iou",
+        subject=pair,
+        value=None if np.isnan(value) else value,
+        direction=HIGHER,
+        range=(0, 1),
+        settings=settings,
+        note=_CONSTANT if np.isnan(value) else "",
     )
 
 
 def _correlation(pair: str, value: float) -> Measurement:
-    constant = np.isnan(value)
     return Measurement(
         metric="spearman",
         subject=pair,
-        value=None if constant else value,
+        value=None if np.isnan(value) else value,
         direction=HIGHER,
         range=(-1, 1),
         settings={"expected at random": 0},
-        note="one of the maps is constant" if constant else "",
+        note=_CONSTANT if np.isnan(value) else "",
     )
 
 
@@ -124,7 +146,7 @@ def _location(context: Context) -> Measured:
     if not context.maps:
         raise NotApplicable("there is no map whose relevance could be located")
     maps = torch.stack(list(context.maps.values()))
-    masks = top_pixels(maps, TOP_SHARE, context.config.seed)
+    masks = top_pixels(maps, TOP_SHARE, context.config.seed) & (maps > 0)
     found = [
         measurement
         for method, values, mask in zip(context.maps, maps, masks, strict=True)

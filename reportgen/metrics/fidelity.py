@@ -12,6 +12,9 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from reportgen.classifier.evaluator import Build
+from reportgen.config import Baseline
+from reportgen.errors import NotApplicable
+from reportgen.facts import LITTLE_CHANGE
 from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric
 from reportgen.perturbation.controls import CONTROLS, control_maps
 from reportgen.perturbation.removal import (
@@ -50,8 +53,6 @@ INSERTION = Card(
     limits="A blurred baseline still shows some of the picture, so the curve need not start near "
     "zero; coarse maps do well.",
 )
-# Below this change of probability between the two ends, dividing by it only magnifies noise.
-SMALLEST_CHANGE = 0.05
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,13 @@ def _insertion(context: Context) -> Measured:
     return _measure(context, _Curve(INSERTION, _filled(context, kind), context.pixels, kind))
 
 
-def _filled(context: Context, kind: str) -> Tensor:
-    return baseline(context.pixels, kind, context.classifier.mean, context.config.seed)  # type: ignore[arg-type]
+def _filled(context: Context, kind: Baseline) -> Tensor:
+    return baseline(context.pixels, kind, context.classifier.mean, context.config.seed)
 
 
 def _measure(context: Context, curve: _Curve) -> Measured:
+    if not context.maps:
+        raise NotApplicable("there is no map to put to the test")
     groups = _groups(context)
     fractions, values = _probabilities(context, curve, torch.cat(list(groups.values())))
     areas = area(values, fractions)
@@ -139,7 +142,7 @@ def normalised_area(auc: float, first: float, last: float) -> float | None:
     left is the map's own share, comparable between pictures.
     """
     change = first - last
-    return (auc - last) / change if abs(change) > SMALLEST_CHANGE else None
+    return (auc - last) / change if abs(change) > LITTLE_CHANGE else None
 
 
 def _measurement(

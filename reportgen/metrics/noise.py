@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reportgen.errors import NotApplicable
 from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric
 from reportgen.perturbation.corruption import (
     CORRUPTIONS,
@@ -33,6 +34,8 @@ _SHOWN_SEVERITY = 3
 
 
 def _noise(context: Context) -> Measured:
+    if not context.prediction.top[0].probability:
+        raise NotApplicable("the top class has the probability 0, of which nothing can be kept")
     measurements: list[Measurement] = []
     kept = np.zeros((len(CORRUPTIONS), len(SEVERITIES)))
     for row, kind in enumerate(CORRUPTIONS):

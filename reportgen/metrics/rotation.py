@@ -84,11 +84,11 @@ def _turn(context: Context, angles: NDArray[np.float64]) -> _Outcome:
 def first_change(
     angles: NDArray[np.float64], classes: NDArray[np.int64], top: int
 ) -> tuple[float, float] | None:
-    """Return (last unchanged, first changed) angle, walking outwards from 0, or None."""
-    changed = np.flatnonzero(classes != top)
-    if not len(changed) or changed[0] == 0:
+    """Return (last unchanged, first changed) of ``angles``, or None; the first is unchanged."""
+    changed = np.flatnonzero(classes[1:] != top)
+    if not len(changed):
         return None
-    return float(angles[changed[0] - 1]), float(angles[changed[0]])
+    return float(angles[changed[0]]), float(angles[changed[0] + 1])
 
 
 def _refined(context: Context, bracket: tuple[float, float], top: int) -> tuple[float, float]:

@@ -42,6 +42,8 @@ def reduced(config: Config) -> Config:
 
 
 def _sensitivity(context: Context) -> Measured:
+    if not context.maps:
+        raise NotApplicable("there is no map whose stability could be measured")
     config = context.config
     copies = small_noise(
         context.pixels, config.sensitivity_radius, config.sensitivity_draws, config.seed
@@ -51,14 +53,14 @@ def _sensitivity(context: Context) -> Measured:
     skipped: list[Skipped] = []
     for method in context.maps:
         try:
-            found.append(
-                _measured(context, method, context.explain(method, pixels, reduced(config)))
-            )
-        except ReportgenError as error:
-            skipped.append(Skipped(step="sensitivity", subject=method, reason=str(error)))
-    if not context.maps:
-        raise NotApplicable("there is no map whose stability could be measured")
+            found.append(_measured(context, method, pixels))
+        except Exception as error:  # one failing method never costs the user the others
+            skipped.append(Skipped(step="sensitivity", subject=method, reason=_reason(error)))
     return Measured(tuple(found), skipped=tuple(skipped))
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ReportgenError) else f"{type(error).__name__}: {error}"
 
 
 def relative_changes(maps: Tensor) -> Tensor | None:
@@ -73,7 +75,10 @@ def relative_changes(maps: Tensor) -> Tensor | None:
     return changes.div(norm)
 
 
-def _measured(context: Context, method: str, maps: Tensor) -> Measurement:
+def _measured(context: Context, method: str, pixels: Tensor) -> Measurement:
+    maps = context.explain(method, pixels, reduced(context.config))
+    if not bool(maps.isfinite().all()):
+        raise NotApplicable("the map of a noisy copy holds NaN or infinite values")
     changes = relative_changes(maps)
     return Measurement(
         metric="sensitivity",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from reportgen.facts import CURVES, LITTLE_CHANGE, SELF_CHECKS
 from reportgen.records import Report, Section, Sentence
 from reportgen.wording import Wording, read_wording
 
@@ -27,8 +28,21 @@ class _Story:
         fact = self.wording.facts.get(name)
         return fact.value if fact else None
 
+    def number(self, name: str) -> float | None:
+        """Return the number behind a fact, or None where there is no such fact or number."""
+        value = self.value(name)
+        return value if isinstance(value, int | float) else None
+
+    def first(self, keys: Iterable[str], subject: str = "") -> Iterator[Choice]:
+        """Return the first of ``keys`` whose facts are all there, if any."""
+        yield from [(key, subject) for key in keys if self.wording.has(key, subject)][:1]
+
     def write(self, choices: Iterable[Choice]) -> tuple[Sentence, ...]:
-        """Return the sentences (key, subject) whose facts are all there."""
+        """Return the sentences (key, subject) whose facts are all there; never none at all."""
+        written = self._written(choices)
+        return written or self._written([("empty", ""), ("reasons", "")])
+
+    def _written(self, choices: Iterable[Choice]) -> tuple[Sentence, ...]:
         return tuple(
             self.wording.sentence(key, subject)
             for key, subject in choices
@@ -55,10 +69,9 @@ def sections_of(report: Report) -> tuple[Section, ...]:
 
 
 def _summary(story: _Story) -> Iterator[Choice]:
-    prediction = story.report.prediction
     yield "predicted", ""
     yield "runner-up", ""
-    if prediction.target.index != prediction.top[0].index:
+    if _explains_another(story):
         yield "explained-other", ""
     yield "seen", ""
     yield "head", ""
@@ -66,57 +79,127 @@ def _summary(story: _Story) -> Iterator[Choice]:
         yield "assumed", ""
 
 
+def _explains_another(story: _Story) -> bool:
+    prediction = story.report.prediction
+    return prediction.target.index != prediction.top[0].index
+
+
 def _method(story: _Story, method: str) -> Iterator[Choice]:
-    yield from (
-        (key, method)
-        for key in ("layer", f"perturbed-{method}", "path")
-        if key in story.wording.sentences
-    )
+    yield from story.first((f"made-{method}", "made"), method)
     yield "located", method
-    for metric in ("deletion", "insertion"):
-        beats = story.value(f"{method}.beats_noise.{metric}")
-        if beats is not None:
-            yield f"{metric}-{'beats' if beats else 'fails'}", method
-    yield "self-check", method
+    yield from _curves(story, method)
+    yield from _checks(story, method)
     yield "stable", method
 
 
+def _curves(story: _Story, method: str) -> Iterator[Choice]:
+    outcomes = {metric: story.value(f"{method}.beats_noise.{metric}") for metric in CURVES}
+    told = {metric: better for metric, better in outcomes.items() if better is not None}
+    for metric, better in told.items():
+        key = f"{metric}-{'beats' if better else 'fails'}"
+        # "Put back" speaks of the pixels that the sentence on deletion has named.
+        yield f"{key}-alone" if list(told) == ["insertion"] else key, method
+
+
+def _checks(story: _Story, method: str) -> Iterator[Choice]:
+    for metric in SELF_CHECKS:
+        if story.report.measurement(metric, method):
+            yield f"check-{metric}", method
+
+
 def _comparison(story: _Story) -> Iterator[Choice]:
-    if len(story.report.attributions) == 1:
-        yield "one-method", ""
-    yield "agreement", ""
+    methods = story.report.attributions
+    if not methods:
+        yield "no-map", ""
+    elif len(methods) == 1:
+        yield "one-map", methods[0].method
     closest, farthest = (story.value(f"agreement.{end}") for end in ("closest", "farthest"))
-    if closest and closest != farthest:
-        yield "closest", str(closest)
-        yield "farthest", str(farthest)
+    if closest and closest == farthest:
+        yield "pair", str(closest)
+        yield "pair-order", str(closest)
     elif closest:
-        yield "closest", str(closest)
-    yield "consensus" if story.value("consensus.area") else "no-consensus", ""
+        yield "agreement", ""
+        yield from _ends(story, str(closest), str(farthest))
+    area = story.number("consensus.area")
+    if area is not None:
+        yield "consensus" if area else "no-consensus", ""
+
+
+def _ends(story: _Story, closest: str, farthest: str) -> Iterator[Choice]:
+    yield from story.first(("closest", "closest-area"), closest)
+    yield from story.first(("farthest", "farthest-area"), farthest)
 
 
 def _fidelity(story: _Story) -> Iterator[Choice]:
-    yield from ((key, "") for key in ("curves", "change", "controls"))
+    yield from story.first(("deletion-curve",))
+    yield from _little_signal(story, "deletion")
+    both = story.wording.has("deletion-curve")
+    yield "insertion-curve" if both else "insertion-curve-alone", ""
+    yield from _little_signal(story, "insertion")
+    yield from story.first(("controls", "controls-deletion", "controls-insertion"))
     if len(story.report.attributions) > 1:
-        yield "best-deletion", ""
-        yield "best-insertion", ""
+        yield from ((f"best-{metric}", "") for metric in CURVES if not _little(story, metric))
+
+
+def _little_signal(story: _Story, metric: str) -> Iterator[Choice]:
+    if _little(story, metric):
+        yield f"little-signal-{metric}", ""
+
+
+def _little(story: _Story, metric: str) -> bool:
+    change = story.number(f"{metric}.change")
+    return change is not None and change <= LITTLE_CHANGE
 
 
 def _robustness(story: _Story) -> Iterator[Choice]:
-    yield "rotation-flips" if story.value("rotation.first") else "rotation-holds", ""
+    yield from _rotation(story)
     yield "noise", ""
     yield "noise-flips", ""
-    yield from (("sensitivities", a.method) for a in story.report.attributions)
+    measured = [a.method for a in story.report.attributions if _stable(story, a.method)]
+    if len(measured) == 1:
+        yield "sensitivity", measured[0]
+    else:
+        yield "sensitivities", ""
+
+
+def _stable(story: _Story, method: str) -> bool:
+    return story.number(f"{method}.sensitivity") is not None
+
+
+def _rotation(story: _Story) -> Iterator[Choice]:
+    if "rotation.first" not in story.wording.facts:
+        return
+    if story.value("rotation.first") is None:
+        yield "rotation-holds", ""
+        return
+    yield "rotation-flips", ""
+    yield from story.first(("rotation-other", "rotation-one-way"))
 
 
 def _interpretation(story: _Story) -> Iterator[Choice]:
     yield "verdict", ""
-    beating = story.value("report.beating")
-    if beating is not None:
-        yield "trusted-maps" if beating else "no-trusted-map", ""
-    yield "shared-place", ""
+    if _explains_another(story):
+        yield "other-class", ""
+    yield _judgement(story), ""
+    if story.number("report.beating"):
+        yield "shared-place", ""
     if "rotation.first" in story.wording.facts:
-        yield "breaks" if story.value("rotation.first") else "holds", ""
+        yield "holds" if story.value("rotation.first") is None else "breaks", ""
     yield "distrust", ""
+
+
+def _judgement(story: _Story) -> str:
+    """Return the sentence on which maps are evidence: none, one, some or all of those judged."""
+    if not story.report.attributions:
+        return "no-evidence"
+    judged, beating = story.number("report.judged"), story.number("report.beating")
+    if not judged:
+        return "not-judged"
+    if judged == 1:
+        return "single-map" if beating else "no-single-map"
+    if beating == judged:
+        return "all-maps"
+    return {0: "no-maps", 1: "one-of-maps"}.get(int(beating or 0), "some-maps")
 
 
 SECTIONS: Mapping[str, tuple[str, Choose]] = {

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 from reportgen.facts import seconds
-from reportgen.records import Attribution, Card, Fact, Passes, Sourced
+from reportgen.records import Attribution, Card, Fact, Passes
 from reportgen.render.document import (
     DASH,
     AlertList,
@@ -61,7 +61,8 @@ def _cards(source: Source) -> list[Block]:
 
 
 def _method_card(attribution: Attribution) -> CardView:
-    settings = ", ".join(f"{name} = {_json(value)}" for name, value in attribution.settings.items())
+    named = sorted(attribution.settings.items())
+    settings = ", ".join(f"{name} = {_json(value)}" for name, value in named)
     return _card(attribution.card, (Entry("Settings", settings),) if settings else ())
 
 
@@ -120,29 +121,31 @@ def _files(source: Source) -> Table:
 def _assumptions(source: Source) -> Table:
     """Return how the model is read, and where each piece of that was found or assumed."""
     model = source.report.model
-    values = model.preprocessing.model_dump(mode="json")
-    known = {"head": model.head, "labels": model.labels}
-    known |= {
-        name: Sourced(value=values.get(name), source=origin)
-        for name, origin in model.preprocessing_sources.items()
-    }
+    origins = model.preprocessing_sources
+    rows = [
+        _sourced("head", model.head.value, model.head.source),
+        _sourced("labels", model.labels.value, model.labels.source),
+    ]
+    for name, value in model.preprocessing.model_dump(mode="json").items():
+        rows.append(_sourced(name, value, origins.get(name, DASH)))
     return Table(
         "How the model is read. What is assumed was found neither in the file nor beside it.",
         ("Setting", "Value", "Source"),
-        tuple(_sourced_row(name, sourced) for name, sourced in known.items()),
+        tuple(rows),
         "list sourced",
     )
 
 
-def _sourced_row(name: str, sourced: Sourced) -> Row:
-    shade = "assumed" if sourced.source == "assumed" else ""
-    value = shortened(_json(sourced.value), VALUE)
-    return Row(name, (Cell(value), Cell(sourced.source, shade=shade)))
+def _sourced(name: str, value: object, origin: str) -> Row:
+    shade = "assumed" if origin == "assumed" else ""
+    return Row(name, (Cell(shortened(_json(value), VALUE)), Cell(origin, shade=shade)))
 
 
 def _machine(source: Source) -> Table:
     provenance, run = source.report.provenance, source.report.run
-    packages = ", ".join(f"{name} {version}" for name, version in provenance.packages.items())
+    packages = ", ".join(
+        f"{name} {version}" for name, version in sorted(provenance.packages.items())
+    )
     values = {
         "Created": run.created,
         "reportgen": provenance.reportgen,
@@ -165,7 +168,7 @@ def _cost(source: Source) -> Table:
     spent = source.report.run.seconds
     rows = [
         Row(name, (*_passes(passes.get(name)), _seconds(spent.get(name))))
-        for name in dict.fromkeys([*passes, *spent])
+        for name in dict.fromkeys([*passes, *sorted(spent)])
         if name != TOTAL
     ]
     counted = (source.facts.cell("passes.forward"), source.facts.cell("passes.backward"))
@@ -186,7 +189,7 @@ def _seconds(spent: float | None) -> Cell:
 
 def _options(source: Source) -> Table:
     config = source.report.provenance.config
-    values = {name: shortened(_json(value), VALUE) for name, value in config.items()}
+    values = {name: shortened(_json(value), VALUE) for name, value in sorted(config.items())}
     return Table("Options of the run.", ("Option", "Value"), _rows(values), "list columns")
 
 

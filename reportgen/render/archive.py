@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,13 +36,25 @@ def unpack(content: bytes, file: str) -> dict[str, NDArray[Any]]:
     Raises OutputError where it is no archive of plain arrays.
     """
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return {
+                name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()
+            }
+    except _UNREADABLE as error:
         raise OutputError(
             f"Expected an archive of arrays in '{file}', but it cannot be read ({error}); "
             "make the report again."
         ) from None
+
+
+# What zipfile and numpy raise for a file that is broken, encrypted, or holds objects.
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError,
+)  # fmt: skip
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    return np.asarray(np.lib.format.read_array(io.BytesIO(content), allow_pickle=False))
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

@@ -76,13 +76,16 @@ def _weasyprint() -> ModuleType:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep the libraries' remarks on style sheets and fonts off the terminal."""
+    """Keep the libraries' remarks on style sheets, fonts and files off the terminal."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
     try:
-        yield
+        with warnings.catch_warnings():
+            # WeasyPrint leaves the colour profile to the garbage collector to close.
+            warnings.simplefilter("ignore", ResourceWarning)
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

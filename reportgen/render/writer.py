@@ -13,7 +13,7 @@ from reportgen.records import Report
 from reportgen.render import manifest
 from reportgen.render.archive import pack
 from reportgen.render.encoding import encode_json
-from reportgen.render.reader import ARRAYS, read_manifest, read_report
+from reportgen.render.reader import ARRAYS, parse_report, read_manifest, read_report
 from reportgen.render.staging import publish
 
 FORMATS = ("json", "html", "pdf")
@@ -41,7 +41,9 @@ def write_report(
     check_formats(formats)
     check_directory(directory)
     data = encode_json(report.model_dump(mode="json"))
-    pages = _pages(report, arrays, data, _possible(formats, require_pdf))
+    # Drawn from what is written, so that drawing it again gives the same bytes.
+    written = parse_report(data, DATA)
+    pages = _pages(written, arrays, data, _possible(formats, require_pdf))
     return _publish(directory, {DATA: data, ARRAYS: pack(arrays), **pages})
 
 

@@ -166,3 +166,7 @@ def test_an_unknown_architecture_is_refused_with_the_known_ones() -> None:
     require_known("resnet18")
     with pytest.raises(UsageError, match=r"Unknown torchvision classifier 'resnet19'; .*resnet18"):
         require_known("resnet19")
+
+
+def test_one_common_name_is_not_near() -> None:
+    assert nearest({"conv1.weight": (10, 1, 5, 5), "fc1.weight": (50, 320)}) is None

@@ -51,7 +51,7 @@ def test_planted_code_does_not_run(how: str, place: str, tmp_path: Path) -> None
     evil = Evil(tmp_path / "proof")
     content = evil if place == "top" else {"state_dict": SmallNet().state_dict(), "x": evil}
     path = write(tmp_path / "model.pt", content, how)
-    with pytest.raises(ModelError, match="can run any code; .*--trust-pickle if you trust"):
+    with pytest.raises(ModelError, match=r"can run any code; .*--trust-pickle if you trust"):
         read(path)
     assert not evil.proof.exists()
 
@@ -114,7 +114,7 @@ def test_a_whole_network_is_found(how: str, nested: bool, tmp_path: Path) -> Non
 def test_a_class_that_cannot_be_found_is_said(tmp_path: Path) -> None:
     written = pickle.dumps(SmallNet(), protocol=2).replace(b"SmallNet", b"MissingN")
     (tmp_path / "model.pt").write_bytes(written)
-    with pytest.raises(ModelError, match="AttributeError: .*MissingN.*must be importable"):
+    with pytest.raises(ModelError, match=r"AttributeError: .*MissingN.*must be importable"):
         read(tmp_path / "model.pt", trust=True)
 
 
@@ -122,7 +122,9 @@ def test_classes_in_the_working_directory_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "their_pickled_net.py").write_text("from torch import nn\nclass Net(nn.Flatten): ...\n")
+    (tmp_path / "their_pickled_net.py").write_text(
+        "from torch import nn\nclass Net(nn.Flatten): ...\n"
+    )
     written = pickle.dumps(torch.nn.Flatten(), protocol=2)
     written = written.replace(b"torch.nn.modules.flatten\nFlatten", b"their_pickled_net\nNet")
     (tmp_path / "model.pt").write_bytes(written)

@@ -97,9 +97,7 @@ def test_the_network_can_change_its_mode_and_shows_its_graph(fixed: Path) -> Non
 
 def test_dynamic_sides_are_no_hint(tmp_path: Path) -> None:
     sides = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-    path = write(
-        tmp_path / "m.pt2", network(), torch.rand(2, 3, 16, 20), dynamic_shapes=(sides,)
-    )
+    path = write(tmp_path / "m.pt2", network(), torch.rand(2, 3, 16, 20), dynamic_shapes=(sides,))
     exported = read_exported(path, trust_pickle=False)
     batch = torch.rand(3, 3, 9, 31)
     assert exported.hints == Hints(channels=Known(3, "file"))
@@ -194,7 +192,12 @@ def old_weights(members: Members, proof: Path) -> None:
 
 
 def opaque_constant(members: Members, proof: Path) -> None:
-    entry = {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": True, "tensor_meta": None}
+    entry = {
+        "path_name": "opaque_obj_0",
+        "is_param": False,
+        "use_pickle": True,
+        "tensor_meta": None,
+    }
     edit(members, CONSTANTS, lambda c: c["config"].update(evil=entry))
     members["data/constants/opaque_obj_0"] = pickle.dumps(Evil(proof))
 
@@ -248,7 +251,7 @@ def first_node(content: Any) -> Any:
 def rename_input(content: Any) -> None:
     name = "x=print('evil')"
     text = json.dumps(content).replace('"name": "x"', json.dumps({"name": name})[1:-1])
-    text = text.replace('"x": {"dtype"', f"{json.dumps(name)}: {{\"dtype\"")
+    text = text.replace('"x": {"dtype"', f'{json.dumps(name)}: {{"dtype"')
     content.clear()
     content.update(json.loads(text))
 

@@ -44,7 +44,10 @@ def test_a_factory_without_a_choice_of_classes_is_called_plainly() -> None:
         ("no_such_module:net", "Importing 'no_such_module' failed.*ModuleNotFoundError: No module"),
         ("factories:no_such_net", "The module 'factories' has no 'no_such_net'"),
         ("factories:NOT_CALLABLE", "is of type int and cannot be called"),
-        ("factories:breaks", r"Building 'factories:breaks' failed.*\(ValueError: no such width\)\."),
+        (
+            "factories:breaks",
+            r"Building 'factories:breaks' failed.*\(ValueError: no such width\)\.",
+        ),
         ("factories:wants_more", "Building 'factories:wants_more' failed.*TypeError: .*width"),
         ("factories:returns_text", "returned an object of type str, and not a network"),
     ],
@@ -91,7 +94,9 @@ def test_the_search_path_is_restored() -> None:
 
 def test_timm_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ModelError, match=r"needs timm, which is not installed; .*reportgen\[timm\]"):
+    with pytest.raises(
+        ModelError, match=r"needs timm, which is not installed; .*reportgen\[timm\]"
+    ):
         build_from_factory("timm:resnet18", SEVEN)
 
 

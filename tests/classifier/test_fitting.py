@@ -80,7 +80,7 @@ def test_an_extra_tensor_is_refused() -> None:
 
 
 def test_another_shape_is_refused() -> None:
-    with pytest.raises(ModelError, match="2 of another shape .fc.weight is 7x8, not 5x8"):
+    with pytest.raises(ModelError, match=r"2 of another shape .fc.weight is 7x8, not 5x8"):
         load_weights(SmallNet(5), weights(SmallNet(7)))
 
 
@@ -93,5 +93,5 @@ class Refuses(nn.Linear):
 
 def test_a_refusal_by_the_network_itself_is_passed_on() -> None:
     network = Refuses(2, 2)
-    with pytest.raises(ModelError, match="^version should be 2$"):
+    with pytest.raises(ModelError, match=r"^version should be 2$"):
         load_weights(network, weights(network))

@@ -169,7 +169,7 @@ def test_a_published_file_is_known_by_its_hash() -> None:
 @pytest.mark.parametrize("name", known_architectures())
 def test_every_published_file_has_a_hash_in_its_name(name: str) -> None:
     for weights in published._versions(name):
-        assert re.search(r"-[0-9a-f]{8}\.pth$", weights.url)
+        assert re.search(r"-[0-9a-f]{8,10}\.pth$", weights.url)
 
 
 def test_other_architectures_have_no_hints() -> None:

@@ -98,7 +98,7 @@ def test_resize_alone_leaves_the_crop_open() -> None:
 
 @pytest.mark.parametrize("size", ["0", "-3", "224x", "x224", "2.5", "224x224x3", "big", "1e3", "²"])
 def test_an_impossible_size_is_refused(size: str) -> None:
-    with pytest.raises(UsageError, match="Option 'size' cannot be .*expected 224, or 224x320"):
+    with pytest.raises(UsageError, match=r"Option 'size' cannot be .*expected 224, or 224x320"):
         flag_hints(Config(size=size))
 
 
@@ -116,7 +116,7 @@ def test_impossible_statistics_are_refused(name: str, text: str) -> None:
 
 def test_a_mean_may_be_zero_and_a_deviation_may_not() -> None:
     assert flag_hints(Config(mean="0,1")).mean == Known((0.0, 1.0), "option")
-    with pytest.raises(UsageError, match="Option 'std' .*above 0 and up to 1"):
+    with pytest.raises(UsageError, match=r"Option 'std' .*above 0 and up to 1"):
         flag_hints(Config(std="0,1"))
 
 

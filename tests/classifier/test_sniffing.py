@@ -12,6 +12,8 @@ import pytest
 import safetensors.torch
 import torch
 from factories import SmallNet
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image
 
 from reportgen.classifier.sniffing import read_failure, sniff
@@ -67,15 +69,17 @@ USELESS = {
     "a GGUF file": b"GGUF\x03\0\0\0",
     "a NumPy array": b"\x93NUMPY\x01\0",
     "compressed with gzip, .*unpack it first": b"\x1f\x8b\x08\0\0\0",
-    "a Git LFS pointer, .*git lfs pull": b"version https://git-lfs.github.com/spec/v1\noid sha256:00",
+    "a Git LFS pointer, .*git lfs pull": b"version https://git-lfs.github.com/spec/v1\noid",
     "a web page, .*download the file again": b"\n<!DOCTYPE html>\n<html><body>Not found",
-    "an ONNX model, which is not supported, .*torch.export.save": b"\x08\x07\x12\x07pytorch\x1a\x03",
+    "an ONNX model, which is not supported, .*torch.export.save": b"\x08\x07\x12\x07pytorch",
     "a text file": "Gewichte für das Netz\n".encode(),
     "of an unknown format": bytes(range(256)),
     "a Keras model": archive("config.json", "metadata.json", "model.weights.h5"),
     "an archive of NumPy arrays": arrays(),
     "an archive of compiled code": archive("m/archive_format", "m/data/aotinductor/model/a.so"),
-    "an exported program in the format of PyTorch 2.7 and before": archive("serialized_exported_program.json", "version"),
+    "an exported program in the format of PyTorch 2.7 and before": archive(
+        "serialized_exported_program.json", "version"
+    ),
     "a zip archive that holds no PyTorch model": archive("word/document.xml"),
 }
 
@@ -92,6 +96,20 @@ def test_a_file_of_no_use_is_named(what: str, tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(USELESS[what])
     with pytest.raises(ModelError, match=f"model.pt' is {what}"):
         sniff(tmp_path / "model.pt")
+
+
+@example(content=b"\x08")
+@example(content=b"\x80")
+@given(content=st.binary(min_size=1, max_size=80))
+def test_no_content_breaks_the_telling(
+    content: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any"
+    path.write_bytes(content)
+    try:
+        assert sniff(path) in KINDS
+    except ModelError as error:
+        assert str(path) in str(error)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -119,7 +137,7 @@ def test_a_folder_names_the_models_inside(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_models(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is a folder, .*it holds no model file"):
+    with pytest.raises(ModelError, match=r"is a folder, .*it holds no model file"):
         sniff(tmp_path)
 
 
@@ -127,7 +145,14 @@ def test_a_folder_without_models(tmp_path: Path) -> None:
 def test_an_incomplete_archive(kept: float, tmp_path: Path) -> None:
     whole = KINDS["checkpoint"]
     (tmp_path / "model.pt").write_bytes(whole[: int(len(whole) * kept)])
-    with pytest.raises(ModelError, match=r"incomplete: .*copy or download it again"):
+    with pytest.raises(ModelError, match=r"incomplete or damaged: .*copy or download it again"):
+        sniff(tmp_path / "model.pt")
+
+
+def test_a_name_that_is_no_text_in_an_archive_is_damage(tmp_path: Path) -> None:
+    content = archive("m/däta.pkl").replace("ä".encode(), b"\xff\xff")
+    (tmp_path / "model.pt").write_bytes(content)
+    with pytest.raises(ModelError, match="incomplete or damaged"):
         sniff(tmp_path / "model.pt")
 
 

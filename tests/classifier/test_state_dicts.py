@@ -40,7 +40,9 @@ def test_a_plain_state_dict_is_taken_as_it_is() -> None:
     assert found.origin == "m.pt"
 
 
-@pytest.mark.parametrize("name", ["state_dict", "model_state_dict", "model", "net", "weights", "ema"])
+@pytest.mark.parametrize(
+    "name", ["state_dict", "model_state_dict", "model", "net", "weights", "ema"]
+)
 def test_nested_weights_are_found_beside_other_things(name: str) -> None:
     given = state()
     content = {"epoch": 3, "best": torch.tensor(0.9), "optimizer": OPTIMISER, name: given}
@@ -93,7 +95,7 @@ def test_prefixes_of_wrappers_come_off(prefix: str) -> None:
     variants = list(prefix_variants(wrapped))
     assert same(variants[0], wrapped)
     assert same(variants[-1], given)
-    assert list(wrapped)[0] == prefix + "conv.weight"
+    assert next(iter(wrapped)) == prefix + "conv.weight"
 
 
 def test_a_prefix_that_some_tensors_lack_stays() -> None:

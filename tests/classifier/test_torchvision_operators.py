@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def declared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 class FakeSys:
-    modules: dict[str, object] = {}
+    modules: Mapping[str, object] = MappingProxyType({})
 
 
 def found(origin: str | None) -> Callable[[str], ModuleSpec | None]:

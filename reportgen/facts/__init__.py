@@ -1,0 +1,46 @@
+"""Facts: every number of a report, named and put into words once.
+
+This is the only place that turns a number into text. Findings, sentences, tables and the first
+page all show these texts, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from reportgen.facts.agreement import agreement_facts
+from reportgen.facts.fidelity import CONSTANT_MAP, CURVES, LITTLE_CHANGE, fidelity_facts
+from reportgen.facts.formats import decimal, degrees, percent, seconds
+from reportgen.facts.measured import SELF_CHECKS, measured_facts
+from reportgen.facts.model import assumptions, model_facts
+from reportgen.facts.outcome import attribution_facts, outcome_facts, prediction_facts
+from reportgen.facts.robustness import robustness_facts
+from reportgen.records import Fact, Report
+
+__all__ = [
+    "CONSTANT_MAP",
+    "CURVES",
+    "LITTLE_CHANGE",
+    "SELF_CHECKS",
+    "assumptions",
+    "decimal",
+    "degrees",
+    "facts_of",
+    "percent",
+    "seconds",
+]
+
+_PARTS = (
+    model_facts,
+    prediction_facts,
+    attribution_facts,
+    measured_facts,
+    agreement_facts,
+    fidelity_facts,
+    robustness_facts,
+    outcome_facts,
+)
+
+
+def facts_of(report: Report) -> tuple[Fact, ...]:
+    """Return all facts of a report, each name once."""
+    named = {fact.name: fact for part in _PARTS for fact in part(report)}
+    return tuple(named.values())

@@ -1,0 +1,82 @@
+"""Facts about the model, the picture, and what the run cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from reportgen.facts.formats import count, listed, size
+from reportgen.facts.sources import plain
+from reportgen.facts.words import SOURCES, worded
+from reportgen.records import Fact, Report
+
+_ASSUMABLE: Mapping[str, str] = {
+    "channels": "the number of channels",
+    "resize": "the resize",
+    "crop": "the input size",
+    "interpolation": "the interpolation",
+    "mean": "the mean",
+    "std": "the standard deviation",
+}
+
+
+def model_facts(report: Report) -> Iterator[Fact]:
+    """Return who was explained, on which picture, and with how many passes."""
+    yield from _identity(report)
+    yield from _image(report)
+    yield from _passes(report)
+
+
+def assumptions(report: Report) -> tuple[str, ...]:
+    """Return what was assumed about the model because nothing stated it, in words."""
+    sources = report.model.preprocessing_sources
+    assumed = [words for name, words in _ASSUMABLE.items() if sources.get(name) == "assumed"]
+    if report.model.labels.source == "assumed":
+        assumed.append("the labels")
+    return tuple(assumed)
+
+
+def _identity(report: Report) -> Iterator[Fact]:
+    model = report.model
+    yield plain("model.name", model.name, "model", "name")
+    yield plain("model.format", model.format, "model", "format")
+    yield plain("model.architecture", model.architecture, "model", "architecture")
+    yield plain("model.head", model.head.value, "model", "head", "value")
+    origin = model.head.source
+    yield Fact(
+        name="model.head_source",
+        value=origin,
+        text=worded(SOURCES, origin),
+        source="/model/head/source",
+    )
+    yield plain("model.device", report.provenance.device, "provenance", "device")
+    for name, number in (("parameters", model.parameters), ("classes", model.classes)):
+        where = f"/model/{name}"
+        yield Fact(name=f"model.{name}", value=number, text=count(number), source=where)
+    assumed = assumptions(report)
+    text = listed(assumed) or "nothing"
+    yield Fact(name="model.assumed", value=list(assumed), text=text, source="/model")
+
+
+def _image(report: Report) -> Iterator[Fact]:
+    image = report.image
+    yield plain("image.name", image.name, "image", "name")
+    yield Fact(
+        name="image.size",
+        value=[image.width, image.height],
+        text=size(image.height, image.width),
+        source="/image",
+    )
+    height, width = report.model.preprocessing.crop
+    yield Fact(
+        name="image.input_size",
+        value=[width, height],
+        text=size(height, width),
+        source="/model/preprocessing",
+    )
+
+
+def _passes(report: Report) -> Iterator[Fact]:
+    for way in ("forward", "backward"):
+        total = sum(getattr(passes, way) for passes in report.provenance.passes)
+        name, source = f"passes.{way}", "/provenance/passes"
+        yield Fact(name=name, value=total, text=count(total), source=source)

@@ -1,0 +1,90 @@
+"""Facts about the prediction, the maps, and how the run went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from pydantic import JsonValue
+
+from reportgen.facts.formats import counted, decimal, listed, probability
+from reportgen.facts.sources import plain, pointer
+from reportgen.facts.words import FILLS, PICTURES, SEGMENTATIONS, worded
+from reportgen.records import Attribution, ClassScore, Fact, Report
+
+# The settings of methods that sentences speak of, and their words.
+_SETTINGS: Mapping[str, Callable[[JsonValue], str]] = {
+    "layer": str,
+    "samples": str,
+    "evaluations": str,
+    "steps": str,
+    "fill": lambda name: worded(FILLS, name),
+    "segmentation": lambda name: worded(SEGMENTATIONS, name),
+    "baseline": lambda name: worded(PICTURES, name),
+}
+
+
+def prediction_facts(report: Report) -> Iterator[Fact]:
+    """Return the class explained, the top classes, and the lead of the first."""
+    prediction = report.prediction
+    target, where = prediction.target, "/prediction/target"
+    yield from _scored("prediction", target, where)
+    yield plain("prediction.index", target.index, "prediction", "target", "index")
+    score = decimal(target.score)
+    yield Fact(name="prediction.score", value=target.score, text=score, source=f"{where}/score")
+    for place, entry in enumerate(prediction.top):
+        yield from _scored(f"prediction.top{place + 1}", entry, f"/prediction/top/{place}")
+    if len(prediction.top) > 1:
+        yield from _runner_up(report)
+
+
+def _scored(name: str, entry: ClassScore, where: str) -> Iterator[Fact]:
+    yield Fact(name=f"{name}.label", value=entry.label, text=entry.label, source=f"{where}/label")
+    yield Fact(
+        name=f"{name}.probability",
+        value=entry.probability,
+        text=probability(entry.probability),
+        source=f"{where}/probability",
+    )
+
+
+def _runner_up(report: Report) -> Iterator[Fact]:
+    first, second = report.prediction.top[:2]
+    lead = first.probability - second.probability
+    name, text = "prediction.margin", probability(lead)
+    yield Fact(name=name, value=lead, text=text, source="/prediction/top")
+    yield plain("prediction.runner_up", second.label, "prediction", "top", 1, "label")
+
+
+def attribution_facts(report: Report) -> Iterator[Fact]:
+    """Return what each map is called, how fine it is, and how it was made."""
+    for index, attribution in enumerate(report.attributions):
+        method, where = attribution.method, ("attributions", index)
+        yield plain(f"{method}.title", attribution.card.title, *where, "card", "title")
+        yield plain(f"{method}.resolution", attribution.resolution, *where, "resolution")
+        yield from _settings(attribution, index)
+
+
+def _settings(attribution: Attribution, index: int) -> Iterator[Fact]:
+    for key, form in _SETTINGS.items():
+        if key in attribution.settings:
+            value = attribution.settings[key]
+            yield Fact(
+                name=f"{attribution.method}.{key}",
+                value=value,
+                text=form(value),
+                source=pointer("attributions", index, "settings", key),
+            )
+
+
+def outcome_facts(report: Report) -> Iterator[Fact]:
+    """Return how many maps and findings there are, and what was left out."""
+    if report.skipped:
+        steps = [f"{s.step} of {s.subject}" if s.subject else s.step for s in report.skipped]
+        name, text = "report.skipped", listed(steps)
+        yield Fact(name=name, value=list(steps), text=text, source="/skipped")
+    methods = len(report.attributions)
+    yield Fact(name="report.methods", value=methods, text=str(methods), source="/attributions")
+    for severity in ("problem", "caution"):
+        number = sum(finding.severity == severity for finding in report.findings)
+        name, text = f"report.{severity}s", counted(number, severity, f"{severity}s")
+        yield Fact(name=name, value=number, text=text, source="/findings")

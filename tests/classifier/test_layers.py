@@ -1,0 +1,263 @@
+"""Which layer is found, in which layout it is read, and what is said where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from toys import (
+    CLASSES,
+    FORMATS,
+    ChannelsLast,
+    ClassMaps,
+    Constant,
+    Fixed,
+    FunctionalRelu,
+    InPlaceRelu,
+    ReusedRelu,
+    TinyViT,
+    classified,
+    pictures,
+    seeded,
+)
+
+from reportgen.classifier.layers import FeatureLayer, Grid, find_grid
+from reportgen.errors import NotApplicable, UsageError
+
+SQUARE = (3, 16, 16)
+WIDE = (3, 16, 24)
+
+
+def layer_of(
+    network: nn.Module, shape: tuple[int, int, int] = SQUARE, name: str = ""
+) -> FeatureLayer:
+    return read(network, pictures(1, *shape), name)[0]
+
+
+def read(network: nn.Module, pixels: Tensor, name: str = "") -> tuple[FeatureLayer, Tensor]:
+    """Return the layer found for the first picture, and what it holds as (n, C, h, w)."""
+    with classified(network, tuple(pixels.shape[1:])) as classifier:
+        layer = classifier.feature_layer(pixels[0], 0, name)
+        activation, _ = classifier.evaluator.feature_gradients(pixels, layer, 0)
+        return layer, layer.grid.spatial(activation)
+
+
+def gradient_of(network: nn.Module, pixels: Tensor, name: str = "") -> Tensor:
+    """Return the gradient of the first class by the layer, in the layer's own layout."""
+    with classified(network, tuple(pixels.shape[1:])) as classifier:
+        layer = classifier.feature_layer(pixels[0], 0, name)
+        gradient = classifier.evaluator.feature_gradients(pixels, layer, 0)[1]
+    if gradient is None:
+        raise AssertionError("the score does not depend on the layer")
+    return gradient
+
+
+def alike(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and float((a - b).detach().abs().max()) < 1e-6
+
+
+def test_the_comparison_can_fail() -> None:
+    values = torch.zeros(2, 3)
+    assert not alike(values, values + 2e-6)
+    assert not alike(values, values[:1])
+
+
+@pytest.mark.parametrize(
+    ("shape", "picture", "grid"),
+    [
+        ((1, 512, 7, 7), (224, 224), Grid(7, 7, "channels first")),
+        ((1, 512, 7, 10), (224, 320), Grid(7, 10, "channels first")),
+        ((1, 64, 15, 10), (225, 150), Grid(15, 10, "channels first")),
+        ((1, 7, 7, 768), (224, 224), Grid(7, 7, "channels last")),
+        ((1, 7, 10, 768), (224, 320), Grid(7, 10, "channels last")),
+        ((1, 196, 768), (224, 224), Grid(14, 14, "tokens")),
+        ((1, 197, 768), (224, 224), Grid(14, 14, "tokens", 1)),
+        ((1, 198, 768), (224, 224), Grid(14, 14, "tokens", 2)),
+        ((1, 201, 768), (224, 224), Grid(14, 14, "tokens", 5)),
+        ((1, 281, 768), (224, 320), Grid(14, 20, "tokens", 1)),
+        ((1, 20, 24, 24), (28, 28), Grid(24, 24, "channels first")),
+        ((1, 512, 1, 1), (224, 224), None),
+        ((1, 512, 7, 7), (224, 448), None),
+        ((1, 12, 197, 197), (224, 224), None),
+        ((1, 1000), (224, 224), None),
+        ((1, 151, 768), (224, 224), None),
+    ],
+)
+def test_grids_have_the_proportions_of_the_picture(
+    shape: tuple[int, ...], picture: tuple[int, int], grid: Grid | None
+) -> None:
+    assert find_grid(shape, picture) == grid
+
+
+@pytest.mark.parametrize("grid", [Grid(2, 3, "channels first"), Grid(2, 3, "channels last")])
+def test_pictures_are_read_in_their_layout(grid: Grid) -> None:
+    expected = torch.arange(24.0).reshape(1, 4, 2, 3)
+    stored = expected if grid.kind == "channels first" else expected.permute(0, 2, 3, 1)
+    assert torch.equal(grid.spatial(stored), expected)
+
+
+def test_tokens_are_read_row_by_row_behind_their_prefix() -> None:
+    expected = torch.arange(24.0).reshape(1, 4, 2, 3)
+    tokens = torch.cat([torch.full((1, 2, 4), -1.0), expected.flatten(2).transpose(1, 2)], dim=1)
+    assert torch.equal(Grid(2, 3, "tokens", 2).spatial(tokens), expected)
+
+
+@pytest.mark.parametrize("shape", [SQUARE, WIDE])
+@pytest.mark.parametrize("make", [FunctionalRelu, InPlaceRelu, ReusedRelu])
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_last_feature_map_is_found_in_every_format(
+    form: str, make: Callable[[], nn.Module], shape: tuple[int, int, int]
+) -> None:
+    network = seeded(make)
+    stored = FORMATS[form](network, shape)
+    pixels = pictures(2, *shape)
+    layer, found = read(stored, pixels)
+    assert layer.grid == Grid(4, shape[2] // 4, "channels first")
+    middle = network.features(pixels)
+    last = F.relu(network.conv(F.relu(middle) if make is ReusedRelu else middle)).detach()
+    assert alike(found, last)
+    assert float(last.amax()) > 0.1
+
+
+@pytest.mark.parametrize("form", ["eager", "symbolic", "exported"])
+def test_a_module_or_a_container_can_be_named(form: str) -> None:
+    network = seeded(FunctionalRelu)
+    stored = FORMATS[form](network, SQUARE)
+    pixels = pictures(2)
+    for name in ("features", "features.2"):
+        layer, found = read(stored, pixels, name)
+        assert layer.name == name
+        assert alike(found, network.features(pixels))
+    assert not alike(read(stored, pixels, "features.1")[1], found)
+
+
+class Residual(nn.Module):
+    """A block whose last tensor is made by a module, after one that its own forward made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, 1, 1)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.conv(x) + x - 0.5)
+
+
+@pytest.mark.parametrize("form", ["eager", "exported"])
+def test_a_block_stands_for_its_output(form: str) -> None:
+    network = seeded(lambda: nn.Sequential(nn.Conv2d(3, 3, 2, 2), Residual(), nn.Flatten()))
+    network.append(seeded(lambda: nn.Linear(3 * 8 * 8, CLASSES)))
+    stored = FORMATS[form](network, SQUARE)
+    _, found = read(stored, pictures(1), "1")
+    assert alike(found, network[:2](pictures(1)))
+    assert float(found.amin()) == 0
+
+
+def test_a_feature_map_made_by_a_nested_forward_is_found() -> None:
+    network = nn.Sequential(seeded(FunctionalRelu))
+    layer, found = read(network, pictures(1))
+    assert layer.name.startswith("0.relu_")
+    assert alike(found, read(network[0], pictures(1))[1])
+
+
+@pytest.mark.parametrize("form", ["traced", "scripted", "frozen"])
+def test_a_value_of_a_script_can_be_named(form: str) -> None:
+    stored = FORMATS[form](seeded(FunctionalRelu), SQUARE)
+    layer, found = read(stored, pictures(2))
+    named, again = read(stored, pictures(2), layer.name)
+    assert named.name == layer.name
+    assert alike(found, again)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_unknown_layer_lists_the_known_ones(form: str) -> None:
+    stored = FORMATS[form](seeded(FunctionalRelu), SQUARE)
+    some = layer_of(stored).name
+    with pytest.raises(UsageError, match=r"Unknown layer 'nowhere'; the known ones are: ") as error:
+        layer_of(stored, name="nowhere")
+    assert some in str(error.value)
+
+
+@pytest.mark.parametrize("form", ["eager", "exported"])
+def test_a_layer_without_places_does_not_apply(form: str) -> None:
+    stored = FORMATS[form](seeded(FunctionalRelu), SQUARE)
+    with pytest.raises(NotApplicable, match=r"the layer 'fc' gives a tensor of shape \(1, 3\)"):
+        layer_of(stored, name="fc")
+
+
+@pytest.mark.parametrize("form", ["eager", "traced", "exported"])
+@pytest.mark.parametrize("shape", [SQUARE, WIDE])
+def test_patch_tokens_are_taken_where_a_gradient_still_reaches_them(
+    form: str, shape: tuple[int, int, int]
+) -> None:
+    stored = FORMATS[form](seeded(TinyViT), shape)
+    pixels = pictures(2, *shape)
+    layer, found = read(stored, pixels)
+    assert layer.grid == Grid(4, shape[2] // 4, "tokens", 1)
+    assert found.shape[2:] == (4, shape[2] // 4)
+    # Behind the last block only the class token is read.
+    assert bool(gradient_of(stored, pixels)[:, 1:].any())
+
+
+def test_the_last_block_of_patch_tokens_is_passed_over() -> None:
+    network = seeded(TinyViT)
+    assert layer_of(network).name.startswith("blocks.1.")
+    gradient = gradient_of(network, pictures(1), "blocks")
+    assert bool(gradient[:, :1].any())
+    assert not bool(gradient[:, 1:].any())
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_channels_last_activations_are_turned(form: str) -> None:
+    network = seeded(ChannelsLast)
+    stored = FORMATS[form](network, WIDE)
+    pixels = pictures(2, *WIDE)
+    layer, found = read(stored, pixels)
+    assert layer.grid == Grid(4, 6, "channels last")
+    mixed = network.mix(network.norm(network.stem(pixels).permute(0, 2, 3, 1))).relu()
+    assert alike(found, mixed.permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_maps_of_class_scores_are_passed_over(form: str) -> None:
+    network = seeded(ClassMaps)
+    stored = FORMATS[form](network, SQUARE)
+    pixels = pictures(2)
+    assert alike(read(stored, pixels)[1], F.relu(network.conv(network.features(pixels))))
+
+
+def test_a_constant_score_has_a_layer_all_the_same() -> None:
+    gradient = gradient_of(seeded(Constant), pictures(1))
+    assert gradient.shape == (1, 6, 4, 4)
+    assert not bool(gradient.any())
+
+
+def test_a_network_without_feature_maps_does_not_apply() -> None:
+    network = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, CLASSES)))
+    with pytest.raises(NotApplicable, match="no layer gives a feature map"):
+        layer_of(network)
+    with pytest.raises(NotApplicable, match="no layer gives a feature map"):
+        layer_of(Fixed(torch.tensor([1.0, 2.0])))
+
+
+class Windows(nn.Module):
+    """Cuts the picture into windows that stand where other pictures of a batch would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 2, 2)
+        self.mix = nn.Linear(5, 5)
+        self.fc = nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        windows = x.unflatten(2, (2, 4)).unflatten(4, (2, 4)).permute(0, 2, 4, 3, 5, 1)
+        mixed = self.mix(windows.flatten(0, 2).flatten(1, 2)).relu()
+        return self.fc(mixed.unflatten(0, (len(x), 4)).mean((1, 2)))
+
+
+def test_windows_are_not_taken_for_pictures() -> None:
+    assert layer_of(seeded(Windows)).name == "conv"

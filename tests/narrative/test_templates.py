@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from told_reports import (
+    CHECKED,
+    TITLES,
+    check,
+    curve,
+    everything,
+    located,
+    noise,
+    noise_curves,
+    pair,
+    report_of,
+    rotation,
+    sensitivity,
+    text,
+)
+
+from reportgen.narrative.templates import SECTIONS
+from reportgen.records import Measurement, Report, Sentence, Skipped
+from reportgen.wording import read_wording
+
+ALL = tuple(TITLES)
+TWO = ("gradcam", "lime")
+SHARE = st.floats(0, 1)
+# The only number that stands in a template instead of in a fact.
+FIXED = {"noise": "At severity 3 of the five"}
+
+
+def sentences(report: Report) -> list[Sentence]:
+    return [sentence for section in report.sections for sentence in section.sentences]
+
+
+def numbers_without_a_fact(report: Report, sentence: Sentence) -> list[str]:
+    """Return the numbers in a sentence that are in none of the facts it rests on."""
+    left = sentence.text.replace(FIXED["noise"], "")
+    texts = [fact.text for name in sentence.facts if (fact := report.fact(name))]
+    for fact_text in sorted(texts, key=len, reverse=True):
+        left = left.replace(fact_text, "")
+    return re.findall(r"\d+", left)
+
+
+def assert_sound(report: Report) -> None:
+    """Check what holds for every report: full sections, no open place, no number from nowhere."""
+    assert all(section.sentences for section in report.sections)
+    for sentence in sentences(report):
+        assert not re.search(r"[{}@]|\bNone\b(?! of)|\bnan\b|  |\.\.", sentence.text)
+        assert sentence.text.endswith(".")
+        assert numbers_without_a_fact(report, sentence) == []
+        for name in sentence.facts:
+            fact = report.fact(name)
+            assert fact is not None
+            assert fact.text
+            assert fact.text in sentence.text
+
+
+def test_a_number_without_a_fact_is_noticed() -> None:
+    report = report_of()
+    sentence = Sentence(text="It is 0.7000, and 0.3 of it.", facts=("prediction.probability",))
+    assert numbers_without_a_fact(report, sentence) == ["0", "3"]
+
+
+@pytest.mark.parametrize("dropped", range(len(everything(TWO))))
+def test_any_one_measurement_may_be_missing(dropped: int) -> None:
+    measurements = everything(TWO)
+    del measurements[dropped]
+    assert_sound(report_of(*measurements, methods=TWO))
+
+
+FULL = everything()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sets(st.sampled_from(range(len(FULL)))), st.integers(0, len(ALL)))
+def test_any_measurements_may_be_missing(kept: set[int], methods: int) -> None:
+    assert_sound(report_of(*(FULL[i] for i in sorted(kept)), methods=ALL[:methods]))
+
+
+def measured(seed: int) -> tuple[list[Measurement], Sequence[str]]:
+    """Return random values of everything that is measured, with ties, and some of them none."""
+    lot = Random(seed)
+    methods = ALL[: lot.randint(1, len(ALL))]
+
+    def share() -> float:
+        return lot.choice((lot.random(), lot.random(), round(lot.random(), 1), lot.random() / 999))
+
+    ends = {m: (share(), share()) for m in ("deletion", "insertion")}
+    spans = {m: tuple(sorted((share(), share()))) for m in ends}
+    found = [curve(m, "smooth-random", sum(spans[m]) / 2, ends[m], spans[m]) for m in spans]
+    found += [curve(m, method, share(), ends[m]) for m in ends for method in methods]
+    for i, method in enumerate(methods):
+        found += located(method, share(), share(), share())
+        found.append(sensitivity(method, lot.choice((None, 9 * share()))))
+        found += [check(CHECKED[method], method, share())] if method in CHECKED else []
+        for other in methods[:i]:
+            found += pair(other, method, share(), lot.choice((None, 1 - 2 * share())))
+    angles = [lot.choice((None, 0.01 + 179 * share())) for _ in range(2)]
+    found += [rotation("positive", angles[0]), rotation("negative", angles[1])]
+    for kind in ("gaussian", "shot", "impulse"):
+        for severity in range(1, 6):
+            found.append(noise("noise_flips", kind, severity, share()))
+    return found, methods
+
+
+def compared(report: Report) -> list[tuple[str, ...]]:
+    pattern = r"the AUC is (<?[\d.]+), (not )?(below|above) the (<?[\d.]+) of"
+    return [found for s in sentences(report) for found in re.findall(pattern, s.text)]
+
+
+def shown(number: str) -> float:
+    return 0.0004 if number.startswith("<") else float(number)
+
+
+@pytest.mark.parametrize("seed", range(80))
+def test_what_is_said_is_what_was_measured(seed: int) -> None:
+    measurements, methods = measured(seed)
+    report = report_of(*measurements, methods=methods)
+    assert_sound(report)
+    for own, negated, word, other in compared(report):
+        holds = shown(own) < shown(other) if word == "below" else shown(own) > shown(other)
+        assert holds == (not negated) or {own, other} == {"<0.001", "0.000"}
+    overlaps = re.findall(r"IoU(?: of)? (<?\d\.\d+)", " ".join(_ends(report)))
+    assert overlaps == sorted(overlaps, key=shown, reverse=True)
+    for fact in report.facts:
+        if fact.name == "sensitivity.ranking":
+            ranked = [shown(w) for w in re.findall(r"<?\d+\.\d+", fact.text)]
+            assert ranked == sorted(ranked)
+
+
+def _ends(report: Report) -> list[str]:
+    (comparison,) = [s for s in report.sections if s.key == "comparison"]
+    return [s.text for s in comparison.sentences if "agree most" in s.text or "least" in s.text]
+
+
+def test_agreement_is_ordered_by_the_numbers_and_not_by_the_methods() -> None:
+    overlaps = {("gradcam", "shap"): 0.32, ("gradcam", "lime"): 0.64, ("shap", "lime"): 0.48}
+    pairs = [m for (a, b), value in overlaps.items() for m in pair(a, b, value, 0.5)]
+    said = text(report_of(*pairs, methods=("gradcam", "shap", "lime")), "comparison")
+    assert "Grad-CAM and LIME agree most, with an IoU of 0.640" in said
+    assert "The least agreement is that of Grad-CAM and SHAP: IoU 0.320" in said
+    assert "mean IoU of 0.480" in said
+
+
+def judged(count: int, beating: int) -> Report:
+    own = [
+        curve(metric, method, good if i < beating else bad)
+        for metric, good, bad in (("deletion", 0.1, 0.9), ("insertion", 0.9, 0.1))
+        for i, method in enumerate(ALL[:count])
+    ]
+    return report_of(*own, *noise_curves(), methods=ALL[:count])
+
+
+@pytest.mark.parametrize(
+    ("count", "beating", "words"),
+    [
+        (1, 1, "The one map that could be judged, that of Grad-CAM, does better"),
+        (1, 0, "The one map that could be judged does no better"),
+        (2, 2, "All 2 maps do better"),
+        (2, 1, "Of 2 maps, only that of Grad-CAM does better"),
+        (3, 2, "Of 3 maps, 2 do better than smooth random ones in both deletion and insertion: "
+               "Grad-CAM and SHAP."),
+        (5, 0, "None of the 5 maps does better"),
+    ],
+)  # fmt: skip
+def test_the_judgement_agrees_in_number(count: int, beating: int, words: str) -> None:
+    assert words in text(judged(count, beating), "interpretation")
+
+
+@pytest.mark.parametrize("count", range(len(ALL) + 1))
+def test_no_plural_of_one(count: int) -> None:
+    for beating in range(count + 1):
+        said = " ".join(s.text for s in sentences(judged(count, beating)))
+        assert not re.search(r"\b(the|All|Of) 1\b|\b1 (maps|problems|cautions|copies)", said)
+        assert not re.search(r"\b0 (maps|problems|cautions)", said)
+
+
+@pytest.mark.parametrize(
+    ("angle", "unstable", "words"),
+    [
+        (90.0, [], "found no problems and no cautions;"),
+        (1.0, ["gradcam"], "found 1 problem and 1 caution;"),
+        (None, ["gradcam", "lime"], "found no problems and 2 cautions;"),
+    ],
+)
+def test_problems_and_cautions_are_counted(
+    angle: float | None, unstable: list[str], words: str
+) -> None:
+    found = [rotation("positive", angle), *(sensitivity(method, 0.9) for method in unstable)]
+    assert words in text(report_of(*found, methods=TWO), "interpretation")
+
+
+def test_little_signal_is_said_and_judges_nothing() -> None:
+    own = [curve("insertion", "gradcam", 0.9, (0.97, 0.99)), curve("deletion", "gradcam", 0.2)]
+    report = report_of(*own, *noise_curves())
+    assert "too small to tell a good map from a random one by insertion" in text(report, "fidelity")
+    assert "put back" not in text(report, "gradcam")
+    assert "smooth random ones in deletion." in text(report, "interpretation")
+    silent = report_of(curve("deletion", "gradcam", 0.2, (0.3, 0.3)), *noise_curves())
+    assert "No map could be judged" in text(silent, "interpretation")
+    assert "deleted first" not in text(silent, "gradcam")
+
+
+def test_insertion_alone_explains_itself() -> None:
+    report = report_of(curve("insertion", "gradcam", 0.9), *noise_curves())
+    assert "When the highest-ranked pixels are put back first" in text(report, "gradcam")
+
+
+def test_rotation_is_told_both_ways() -> None:
+    both = text(report_of(rotation("positive", 40.0), rotation("negative", 12.5)), "robustness")
+    assert "Turned clockwise by 12.50 degrees, the picture is given another class" in both
+    assert "The other way, counter-clockwise, it takes 40.00 degrees." in both
+    one = text(report_of(rotation("positive", 40.0), rotation("negative", None)), "robustness")
+    assert "The other way, clockwise, there is no change up to 180 degrees." in one
+    none = text(report_of(rotation("positive", None), rotation("negative", None)), "robustness")
+    assert (
+        none == "Turning the picture changes nothing up to 180 degrees, on a grid of 3.00 degrees."
+    )
+
+
+def test_stability_is_one_sentence_for_all_maps() -> None:
+    several = report_of(sensitivity("gradcam", 0.4), sensitivity("lime", 0.1), methods=TWO)
+    assert text(several, "robustness").endswith("most stable first: LIME 0.100 and Grad-CAM 0.400.")
+    one = report_of(sensitivity("gradcam", 0.4), methods=TWO)
+    assert text(one, "robustness").endswith("changes Grad-CAM by 0.400 of its norm.")
+
+
+def test_what_was_not_measured_is_not_told() -> None:
+    report = report_of(methods=TWO)
+    for key in ("fidelity", "robustness", "comparison"):
+        assert text(report, key) == "Nothing was measured for this section."
+    skipped = report_of(skipped=[Skipped(step="rotation", reason="x")])
+    assert text(skipped, "robustness").endswith(
+        "What was left out (rotation) is listed with the reasons."
+    )
+
+
+@pytest.mark.parametrize(
+    ("methods", "words"),
+    [((), "No method gave a map"), (("lime",), "Only LIME gave a map")],
+)
+def test_few_maps_are_not_compared(methods: tuple[str, ...], words: str) -> None:
+    report = report_of(methods=methods)
+    assert words in text(report, "comparison")
+    assert [s.key for s in report.sections] == ["summary", *methods, *list(SECTIONS)[1:]]
+
+
+def test_two_maps_are_one_pair() -> None:
+    said = text(report_of(*pair("gradcam", "lime", 0.3, 0.4), methods=TWO), "comparison")
+    assert "that Grad-CAM and LIME rank highest overlap with an IoU of 0.300" in said
+    assert "agree most" not in said
+    flat = text(report_of(*pair("gradcam", "lime", 0.3, None), methods=TWO), "comparison")
+    assert "constant" not in flat
+
+
+def test_settings_are_told_in_words() -> None:
+    report = report_of(methods=ALL)
+    assert "by a regular grid" in text(report, "lime")
+    assert "filled with their own mean colour" in text(report, "lime")
+    assert "filled with a blurred copy of the picture" in text(report, "shap")
+    assert "on the way from a black picture to this one" in text(report, "integrated-gradients")
+    assert text(report_of(methods=("new",)), "new") == (
+        "The map has the resolution of the method: pixels."
+    )
+
+
+def test_another_class_is_named_beside_the_top_class() -> None:
+    said = text(report_of(target=1), "summary")
+    assert "explains another class, “toad”, which has a probability of 0.2000" in said
+    assert "The maps explain “toad”" in text(report_of(target=1), "interpretation")
+
+
+def test_sentences_do_not_all_begin_alike() -> None:
+    for section in report_of(*FULL, methods=ALL).sections:
+        openings = [" ".join(s.text.split()[:3]) for s in section.sentences]
+        assert max(openings.count(opening) for opening in openings) <= 2
+
+
+def shapes() -> list[Report]:
+    """Return reports that between them give every sentence a reason to be said."""
+    alone = [curve("insertion", "gradcam", v) for v in (0.9, 0.1)]
+    three, flat = ("gradcam", "lime", "shap"), pair("gradcam", "lime", 0.3, None)
+    apart = located("consensus", 0.0, 0.5, 0.5)[:1]
+    return [
+        *(judged(count, beating) for count in range(6) for beating in range(count + 1)),
+        report_of(*FULL, methods=ALL, target=1, preprocessing_sources={"mean": "assumed"}),
+        *(report_of(one, *noise_curves()) for one in alone),
+        report_of(curve("deletion", "gradcam", 0.2, (0.5, 0.5)), *noise_curves()[:1]),
+        report_of(curve("insertion", "gradcam", 0.2, (0.5, 0.5)), *noise_curves()[1:]),
+        report_of(*flat, *pair("gradcam", "shap", 0.4, None), *apart, methods=three),
+        report_of(*pair("gradcam", "lime", 0.3, 0.2), sensitivity("lime", 0.2), methods=TWO),
+        report_of(rotation("positive", 40.0), rotation("negative", 12.5)),
+        report_of(rotation("positive", None), methods=("gradcam", "new")),
+        report_of(methods=TWO, skipped=[Skipped(step="noise", reason="x")]),
+    ]
+
+
+def test_every_sentence_is_said_by_some_report() -> None:
+    said = {sentence.text for report in shapes() for sentence in sentences(report)}
+    templates = read_wording("sections.toml", {}).sentences
+    parts = {key: re.split(r"\{[^{}]+\}", template) for key, template in templates.items()}
+    patterns = {key: ".+".join(map(re.escape, pieces)) for key, pieces in parts.items()}
+    silent = {
+        key
+        for key, pattern in patterns.items()
+        if not any(re.fullmatch(pattern, words) for words in said)
+    }
+    assert silent == set()
+
+
+def test_nothing_is_said_of_objects_or_causes() -> None:
+    words = " ".join(read_wording("sections.toml", {}).sentences.values()).lower()
+    assert not re.search(r"\b(because|causes?|object|ears?|eyes?|whiskers|focus\w*)\b", words)

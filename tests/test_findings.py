@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from told_reports import (
+    blur,
+    check,
+    curve,
+    everything,
+    noise,
+    noise_curves,
+    pair,
+    report_of,
+    rotation,
+    rules,
+    sensitivity,
+)
+
+from reportgen import findings
+from reportgen.facts import CONSTANT_MAP
+from reportgen.records import Measurement, Report, Skipped
+from reportgen.wording import read_wording
+
+TWO = ("gradcam", "lime")
+
+
+def judged(deletion: float | None, insertion: float | None, **ends: Any) -> Report:
+    """Return a report on one map beside smooth noise that reaches 0.4 and 0.6."""
+    own = {"deletion": deletion, "insertion": insertion}
+    found = [curve(m, "gradcam", v, **ends) for m, v in own.items() if v is not None]
+    return report_of(*found, *noise_curves())
+
+
+def beside(control: str, deletion: float, insertion: float) -> Report:
+    own = [curve("deletion", "gradcam", deletion), curve("insertion", "gradcam", insertion)]
+    other = [curve("deletion", control, 0.3), curve("insertion", control, 0.7)]
+    return report_of(*own, *other, *noise_curves())
+
+
+def signal(metric: str, *ends: float) -> Report:
+    return report_of(curve(metric, "gradcam", 0.5, (ends[0], ends[1])))
+
+
+def flips(*angles: float | None) -> Report:
+    sides = zip(("positive", "negative"), angles, strict=False)
+    return report_of(*(rotation(side, angle) for side, angle in sides))
+
+
+def noisy(severity: int, share: float) -> Report:
+    return report_of(noise("noise_flips", "shot", severity, share))
+
+
+def checked(metric: str, method: str, value: float) -> Report:
+    return report_of(check(metric, method, value), methods=(method,))
+
+
+def top(first: float, second: float, target: int = 0) -> Report:
+    return report_of(top=(("newt", first), ("toad", second)), target=target)
+
+
+# For each rule: its finding's severity, reports in which it holds, and reports in which not.
+CASES: Mapping[str, tuple[str, Sequence[Report], Sequence[Report]]] = {
+    "low-margin": ("caution", [top(0.5, 0.41)], [top(0.5, 0.375), top(0.5, 0.25)]),
+    "other-target": ("note", [top(0.6, 0.4, target=1)], [top(0.6, 0.4)]),
+    "assumed": (
+        "caution",
+        [report_of(preprocessing_sources={"mean": "assumed"})],
+        [report_of(preprocessing_sources={"mean": "option"}), report_of()],
+    ),
+    "trusted-pickle": ("note", [report_of(trusted_pickle=True)], [report_of()]),
+    "skipped": ("note", [report_of(skipped=[Skipped(step="noise", reason="x")])], [report_of()]),
+    "constant-map gradcam": (
+        "problem",
+        [report_of(notes_of={"gradcam": [CONSTANT_MAP]})],
+        [report_of(), report_of(notes_of={"gradcam": ["another note"]})],
+    ),
+    "little-signal-deletion": (
+        "caution",
+        [signal("deletion", 0.05, 0), signal("deletion", 0, 0.04)],
+        [signal("deletion", 0.051, 0), signal("insertion", 0, 0.01), report_of()],
+    ),
+    "little-signal-insertion": (
+        "caution",
+        [signal("insertion", 0.05, 0), signal("insertion", 0, 0.04)],
+        [signal("insertion", 0, 0.051), signal("deletion", 0, 0.01), report_of()],
+    ),
+    "beats-noise gradcam": (
+        "pass",
+        [judged(0.399, 0.601)],
+        [judged(0.4, 0.601), judged(0.399, 0.6), judged(0.3, None)],
+    ),
+    "beats-noise-in-deletion gradcam": (
+        "caution",
+        [judged(0.399, 0.6)],
+        [judged(0.399, 0.601), judged(0.4, 0.6), judged(0.3, None)],
+    ),
+    "beats-noise-in-insertion gradcam": (
+        "caution",
+        [judged(0.4, 0.601)],
+        [judged(0.399, 0.601), judged(0.4, 0.6), judged(None, 0.7)],
+    ),
+    "no-better-than-noise gradcam": (
+        "problem",
+        [judged(0.4, 0.6), judged(0.5, 0.5)],
+        [judged(0.399, 0.6), judged(0.4, 0.601), judged(0.4, None)],
+    ),
+    "beats-noise-by-deletion-alone gradcam": (
+        "pass",
+        [judged(0.399, None)],
+        [judged(0.4, None), judged(0.399, 0.601)],
+    ),
+    "no-better-than-noise-by-deletion-alone gradcam": (
+        "problem",
+        [judged(0.4, None)],
+        [judged(0.399, None), judged(0.4, 0.6)],
+    ),
+    "beats-noise-by-insertion-alone gradcam": (
+        "pass",
+        [judged(None, 0.601)],
+        [judged(None, 0.6), judged(0.399, 0.601)],
+    ),
+    "no-better-than-noise-by-insertion-alone gradcam": (
+        "problem",
+        [judged(None, 0.6)],
+        [judged(None, 0.601), judged(0.4, 0.6)],
+    ),
+    "no-better-than-centre gradcam": (
+        "caution",
+        [beside("centre", 0.3, 0.7), beside("centre", 0.31, 0.69)],
+        [beside("centre", 0.299, 0.7), beside("centre", 0.3, 0.701), beside("edges", 0.4, 0.6)],
+    ),
+    "no-better-than-edges gradcam": (
+        "caution",
+        [beside("edges", 0.3, 0.7), beside("edges", 0.31, 0.69)],
+        [beside("edges", 0.299, 0.7), beside("edges", 0.3, 0.701), beside("centre", 0.4, 0.6)],
+    ),
+    "methods-disagree": (
+        "caution",
+        [report_of(*pair(*TWO, 0.222, 0.1), methods=TWO)],
+        [
+            report_of(*pair(*TWO, 2 / 9, 0.1), methods=TWO),
+            report_of(*pair(*TWO, 0.23, 0.1), methods=TWO),
+            report_of(*pair(*TWO, None, None), methods=TWO),
+        ],
+    ),
+    "completeness_gap-fails integrated-gradients": (
+        "caution",
+        [checked("completeness_gap", "integrated-gradients", 0.051)],
+        [checked("completeness_gap", "integrated-gradients", g) for g in (0.05, 0.049)],
+    ),
+    "surrogate_r2-fails lime": (
+        "caution",
+        [checked("surrogate_r2", "lime", 0.499)],
+        [checked("surrogate_r2", "lime", r2) for r2 in (0.5, 0.501)],
+    ),
+    "additivity_gap-fails shap": (
+        "problem",
+        [checked("additivity_gap", "shap", 0.011)],
+        [checked("additivity_gap", "shap", gap) for gap in (0.01, 0.009)],
+    ),
+    "negative_share-fails gradcam": (
+        "problem",
+        [checked("negative_share", "gradcam", 1.0)],
+        [checked("negative_share", "gradcam", 0.999)],
+    ),
+    "no-rotation-flips": ("pass", [flips(None, None)], [flips(None, 170), report_of()]),
+    "rotation-holds": ("pass", [flips(None, 15.0), flips(15.01)], [flips(20, 14.99), flips(None)]),
+    "blur-flips": ("caution", [report_of(blur(True))], [report_of(blur(False)), report_of()]),
+    "noise-flips shot": (
+        "caution",
+        [noisy(2, 0.5), noisy(1, 1.0)],
+        [noisy(3, 1.0), noisy(2, 0.49), report_of()],
+    ),
+    "sensitive-map gradcam": (
+        "caution",
+        [report_of(sensitivity("gradcam", 0.501))],
+        [report_of(sensitivity("gradcam", v)) for v in (0.5, 0.499, None)],
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_a_rule_holds_beyond_its_threshold_only(rule: str) -> None:
+    severity, holding, others = CASES[rule]
+    for report in holding:
+        assert rules(report)[rule].severity == severity
+        assert rules(report)[rule].threshold
+    for report in others:
+        assert rule not in rules(report)
+
+
+@pytest.mark.parametrize(
+    ("angle", "severity"),
+    [(4.99, "problem"), (5.0, "caution"), (14.99, "caution"), (15.0, None), (16.0, None)],
+)
+def test_a_small_rotation_is_graver(angle: float, severity: str | None) -> None:
+    found = rules(flips(None, angle)).get("rotation-flips")
+    assert (found and found.severity) == severity
+
+
+def test_every_sentence_is_of_a_rule_tested_here_and_every_rule_has_one() -> None:
+    tested = {rule.split()[0] for rule in CASES} | {"rotation-flips"}
+    assert tested == set(read_wording("findings.toml", {}).sentences)
+
+
+def test_the_verdicts_cover_what_two_curves_can_say() -> None:
+    states = (True, False, None)
+    possible = {(a, b) for a in states for b in states} - {(None, None)}
+    assert set(findings._VERDICTS) == possible
+
+
+def test_little_signal_leaves_the_verdict_to_the_other_curve() -> None:
+    silent = curve("insertion", "gradcam", 0.1, ends=(0.88, 0.9))
+    report = report_of(curve("deletion", "gradcam", 0.3), silent, *noise_curves())
+    found = rules(report)
+    assert "beats-noise-by-deletion-alone gradcam" in found
+    assert "0.020" in found["little-signal-insertion"].statement
+    assert not [rule for rule in found if rule.startswith("no-better")]
+
+
+def test_the_gravest_come_first() -> None:
+    report = report_of(
+        rotation("positive", 3.0),
+        sensitivity("gradcam", 0.9),
+        *noise_curves(),
+        curve("deletion", "gradcam", 0.1),
+        trusted_pickle=True,
+    )
+    assert [f.severity for f in report.findings] == ["problem", "caution", "note", "pass"]
+
+
+def test_statements_show_the_facts_they_rest_on() -> None:
+    report = report_of(*everything(), methods=TWO, preprocessing_sources={"mean": "assumed"})
+    assert len(report.findings) > 3
+    for finding in report.findings:
+        for name in finding.facts:
+            entry = report.fact(name)
+            assert entry is not None
+            assert entry.text in finding.statement
+
+
+def test_statements_have_no_place_left_open() -> None:
+    for _, holding, _ in CASES.values():
+        for finding in (f for report in holding for f in report.findings):
+            assert not re.search(r"[{}@]|\bNone\b", finding.statement)
+            assert finding.statement.endswith(".")
+
+
+def test_a_check_of_a_method_that_gave_no_map_is_left_alone() -> None:
+    stray: Measurement = check("surrogate_r2", "lime", 0.1)
+    assert "surrogate_r2-fails lime" not in rules(report_of(stray, methods=("gradcam",)))

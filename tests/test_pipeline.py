@@ -1,0 +1,366 @@
+"""The whole line from a model and a picture to a report, on real networks where there are some."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+import reportgen
+from reportgen.config import Config, load_config
+from reportgen.errors import UsageError
+from reportgen.records import Report
+
+SIGNS = Path(__file__).parents[1] / "examples" / "signs"
+MODEL = SIGNS / "signs.pt2"
+PICTURE = SIGNS / "pictures" / "stop.png"
+
+# Few samples: these tests look at how the parts fit together, not at how good the maps are.
+TINY: Mapping[str, Any] = {
+    "lime_samples": 40,
+    "shap_evals": 20,
+    "segments": 16,
+    "ig_steps": 6,
+    "curve_steps": 6,
+    "control_draws": 2,
+    "rotation_step": 30.0,
+    "noise_draws": 1,
+    "sensitivity_draws": 1,
+    "sensitivity_samples": 12,
+    "sensitivity_steps": 3,
+}
+
+
+def numbers(report: Report) -> dict[str, float]:
+    """Return every measured number of a report, by metric and subject."""
+    values = {
+        f"{m.metric} {m.subject}": m.value for m in report.measurements if m.value is not None
+    }
+    target = report.prediction.target
+    return {**values, "probability": target.probability, "score": target.score}
+
+
+def check_close(first: Mapping[str, float], second: Mapping[str, float], tolerance: float) -> None:
+    """Check that two reports hold the same numbers to within ``tolerance``."""
+    assert first.keys() == second.keys()
+    far = {
+        name: (first[name], second[name])
+        for name in first
+        if abs(first[name] - second[name]) > tolerance
+    }
+    assert not far
+
+
+def test_the_check_for_closeness_can_fail() -> None:
+    with pytest.raises(AssertionError):
+        check_close({"a": 0.1}, {"a": 0.2}, 0.01)
+    with pytest.raises(AssertionError):
+        check_close({"a": 0.1}, {"b": 0.1}, 0.01)
+
+
+@pytest.fixture(scope="module")
+def signs() -> reportgen.Explanation:
+    """Return a report with every method and metric."""
+    return reportgen.explain(MODEL, PICTURE, TINY)
+
+
+def test_everything_is_there(signs: reportgen.Explanation) -> None:
+    report = signs.report
+    assert report.prediction.target.label == "stop"
+    assert report.skipped == ()
+    assert [a.method for a in report.attributions] == [
+        "gradcam", "shap", "lime", "integrated-gradients", "saliency",
+    ]  # fmt: skip
+    assert [card.key for card in report.metrics] == load_config().metrics.split(",")
+    titles = [section.title for section in report.sections]
+    assert titles == [
+        "Model summary", "Grad-CAM", "SHAP", "LIME", "Integrated Gradients", "Saliency",
+        "Comparison of the methods", "Fidelity metrics", "Robustness metrics",
+        "Combined interpretation",
+    ]  # fmt: skip
+    assert all(section.sentences for section in report.sections)
+
+
+def test_every_map_is_kept_as_an_array(signs: reportgen.Explanation) -> None:
+    for attribution in signs.report.attributions:
+        found = signs.arrays[attribution.array]
+        assert (found.shape, found.dtype) == ((128, 128), np.float32)
+        assert np.isfinite(found.astype(float)).all()
+        assert attribution.signed or found.min() >= 0
+        assert all(name in signs.arrays for name in attribution.arrays.values())
+
+
+def test_every_named_fact_exists(signs: reportgen.Explanation) -> None:
+    known = {fact.name for fact in signs.report.facts}
+    used = {
+        name
+        for part in (
+            *signs.report.findings,
+            *(s for p in signs.report.sections for s in p.sentences),
+        )
+        for name in part.facts
+    }
+    assert used and used <= known
+
+
+def test_every_measurement_says_how_it_was_made(signs: reportgen.Explanation) -> None:
+    for measurement in signs.report.measurements:
+        assert measurement.value is not None or measurement.note
+        if measurement.array is not None:
+            assert measurement.array in signs.arrays
+
+
+def test_the_passes_add_up(signs: reportgen.Explanation) -> None:
+    passes = {p.stage: (p.forward, p.backward) for p in signs.report.provenance.passes}
+    assert passes["prediction"] == (1, 0)
+    assert passes["lime"] == (40, 0)
+    assert passes["integrated-gradients"] == (6 + 2, 6)
+    maps = 5 + 2 + 2 * 2  # methods, fixed controls, draws of two random controls
+    assert passes["deletion"] == (2 + maps * (6 - 1), 0)
+    assert passes["agreement"] == (0, 0)
+    assert set(passes) == set(signs.report.run.seconds)
+
+
+def test_the_same_inputs_give_the_same_bytes(signs: reportgen.Explanation, tmp_path: Path) -> None:
+    again = reportgen.explain(MODEL, PICTURE, TINY)
+    one = signs.report.model_copy(update={"run": again.report.run})
+    for name, explanation in (("one", reportgen.Explanation(one, signs.arrays)), ("two", again)):
+        explanation.save(tmp_path / name)
+    for file in ("report.json", "maps.npz", "report.html", "report.pdf", "manifest.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_only_the_run_record_differs_between_two_runs(signs: reportgen.Explanation) -> None:
+    again = reportgen.explain(MODEL, PICTURE, TINY).report
+    assert again.model_dump(exclude={"run"}) == signs.report.model_dump(exclude={"run"})
+
+
+def test_another_seed_gives_other_samples() -> None:
+    options = {**TINY, "methods": "lime", "metrics": "location"}
+    maps = [reportgen.explain(MODEL, PICTURE, {**options, "seed": seed}) for seed in (0, 1)]
+    assert not np.array_equal(maps[0].arrays["map.lime"], maps[1].arrays["map.lime"])
+
+
+def test_a_report_can_be_saved_and_loaded(signs: reportgen.Explanation, tmp_path: Path) -> None:
+    signs.save(tmp_path, formats=("json",))
+    loaded = reportgen.load(tmp_path / "report.json")
+    assert loaded.report == Report.model_validate_json((tmp_path / "report.json").read_bytes())
+    assert loaded.report.model_dump(mode="json") == signs.report.model_dump(mode="json")
+    assert loaded.arrays.keys() == signs.arrays.keys()
+
+
+def test_it_shows_itself_in_a_notebook(signs: reportgen.Explanation) -> None:
+    html = signs._repr_html_()
+    assert "Model Explainability Report" in html and "http" not in html.split("<body", 1)[0]
+
+
+def test_another_target() -> None:
+    options = {**TINY, "methods": "saliency", "metrics": "deletion", "target": "YIELD"}
+    report = reportgen.explain(MODEL, PICTURE, options).report
+    assert (report.prediction.target.label, report.prediction.target_source) == ("yield", "option")
+    assert report.prediction.top[0].label == "stop"
+    assert any(finding.rule == "other-target" for finding in report.findings)
+
+
+class Plain(nn.Module):
+    """A convolution network that can be told to fail on gradients."""
+
+    def __init__(self, classes: int, gradients: bool = True) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 8, 5, stride=4)
+        self.linear = nn.Linear(8, classes)
+        self.gradients = gradients
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        maps = torch.relu(self.convolution(pictures))
+        scores: Tensor = self.linear(maps.mean(dim=(2, 3)))
+        return scores if self.gradients else scores.detach()
+
+
+@pytest.fixture
+def plain() -> Iterator[Plain]:
+    """Return a network in training mode with gradients, and check that it is left so."""
+    torch.manual_seed(0)
+    network = Plain(2)
+    network.train()
+    network.linear.bias.requires_grad_(False)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    yield network
+    assert all(module.training for module in network.modules())
+    assert [p.requires_grad for p in network.parameters()] == [True, True, True, False]
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    hooks = [m for m in network.modules() if m._forward_hooks or m._forward_pre_hooks]
+    assert not hooks
+
+
+def test_a_module_is_left_as_it_was_found(plain: Plain) -> None:
+    picture = np.asarray(Image.open(PICTURE))
+    report = reportgen.explain(plain, picture, {**TINY, "size": "64"}).report
+    assert report.model.format == "module"
+    assert report.model.labels.source == "assumed"
+    assert {a.method for a in report.attributions} >= {"gradcam", "saliency"}
+
+
+def test_a_module_is_left_as_it_was_found_after_bad_input(plain: Plain) -> None:
+    with pytest.raises(UsageError):
+        reportgen.explain(plain, PICTURE, {**TINY, "size": "64", "target": "none"})
+
+
+def test_a_module_is_left_as_it_was_found_after_a_crash(plain: Plain) -> None:
+    def stop(stage: str) -> None:
+        if stage == "lime":
+            raise RuntimeError("a crash in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        reportgen.explain(plain, PICTURE, {**TINY, "size": "64"}, started=stop)
+
+
+def test_a_failing_method_does_not_cost_the_others() -> None:
+    torch.manual_seed(0)
+    network = Plain(2, gradients=False)
+    report = reportgen.explain(network, PICTURE, {**TINY, "size": "64"}).report
+    skipped = {entry.step: entry.reason for entry in report.skipped}
+    assert set(skipped) == {"gradcam", "integrated-gradients", "saliency"}
+    assert all(reason and "\n" not in reason for reason in skipped.values())
+    assert {a.method for a in report.attributions} == {"lime", "shap"}
+    assert any(finding.rule == "skipped" for finding in report.findings)
+
+
+def test_a_single_logit_names_the_class_that_it_speaks_for(tmp_path: Path) -> None:
+    class Logit(nn.Module):
+        def forward(self, pictures: Tensor) -> Tensor:
+            return pictures.mean(dim=(1, 2, 3))[:, None] * 0 - 6.64
+
+    labels = tmp_path / "labels.txt"
+    labels.write_text("Cat\nDog\n")
+    options = {**TINY, "size": "32", "labels": str(labels), "methods": "saliency"}
+    report = reportgen.explain(Logit(), PICTURE, {**options, "metrics": "deletion"}).report
+    facts = {fact.name: fact.text for fact in report.facts}
+    assert (facts["prediction.label"], facts["prediction.probability"]) == ("Cat", "0.9987")
+
+
+def test_one_channel_and_not_square() -> None:
+    class Grey(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(1, 6, 3, stride=2, padding=1)
+            self.linear = nn.Linear(6, 3)
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            result: Tensor = self.linear(torch.relu(self.convolution(pictures)).mean(dim=(2, 3)))
+            return result
+
+    torch.manual_seed(0)
+    explanation = reportgen.explain(Grey(), PICTURE, {**TINY, "size": "28x40"})
+    assert explanation.report.skipped == ()
+    assert explanation.arrays["map.lime"].shape == (28, 40)
+    assert len(np.unique(explanation.arrays["segments.lime"])) > 1
+    assert "Grad-CAM" in explanation._repr_html_()
+
+
+class TestFormats:
+    @pytest.fixture(scope="class")
+    def folder(self, tmp_path_factory: pytest.TempPathFactory, assets: Path) -> Path:
+        """Return a folder with MobileNetV2 as state dict, TorchScript and exported program."""
+        from reportgen.classifier.torchvision_operators import ensure_torchvision
+
+        ensure_torchvision()
+        from torchvision.models import mobilenet_v2
+
+        folder = tmp_path_factory.mktemp("formats")
+        weights = torch.load(assets / "weights" / "mobilenet_v2_imagenet.pth", weights_only=True)
+        network = mobilenet_v2()
+        network.load_state_dict(weights)
+        network.eval()
+        torch.save(weights, folder / "weights.pth")
+        example = torch.rand(2, 3, 96, 96)
+        with pytest.warns(DeprecationWarning):
+            torch.jit.save(torch.jit.trace(network, example), folder / "script.pt")
+        program = torch.export.export(
+            network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+        )
+        torch.export.save(program, folder / "program.pt2")
+        return folder
+
+    @pytest.mark.slow
+    def test_one_network_gives_one_report(self, folder: Path, assets: Path) -> None:
+        picture = assets / "images" / "imagenet" / "n02098286_West_Highland_white_terrier.JPEG"
+        same = {
+            "size": "96", "resize": 110, "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225",
+        }  # fmt: skip
+        explained = {
+            name: reportgen.explain(folder / name, picture, {**TINY, **same})
+            for name in ("weights.pth", "script.pt", "program.pt2")
+        }
+        first = explained.pop("weights.pth")
+        assert first.report.model.architecture == "torchvision:mobilenet_v2"
+        assert first.report.skipped == ()
+        for other in explained.values():
+            assert other.report.skipped == ()
+            check_close(numbers(first.report), numbers(other.report), 1e-4)
+
+
+@pytest.mark.parametrize("weights", ["mobilenet_v2", "squeezenet1_1"])
+def test_real_weights_are_recognised_and_predict_as_recorded(assets: Path, weights: str) -> None:
+    recorded = json.loads((assets / "labels" / "expected_top5.json").read_text())[weights]
+    model = assets / "weights" / f"{weights}_imagenet.pth"
+    options = {"methods": "", "metrics": ""}
+    for name, top5 in recorded.items():
+        if not name.startswith("images/imagenet/"):
+            continue
+        report = reportgen.explain(model, assets / name, options).report
+        assert report.model.architecture == f"torchvision:{weights}"
+        top, probability = top5[0][1], top5[0][2]
+        assert report.prediction.top[0].label == top
+        assert report.prediction.top[0].probability == pytest.approx(probability, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("file", "factory", "options"),
+    [
+        ("vit_cifar10.pth", "vit_cifar10", {"size": "32"}),
+        ("densenet_bc100_k12_cifar10.pth", "densenet_bc100", {"size": "32"}),
+        ("resnet20_cifar10.pth", "resnet20", {"size": "32"}),
+        ("mnist_cnn.pth", "mnist_cnn", {"mean": "0.1307", "std": "0.3081"}),
+    ],
+)
+def test_networks_from_a_factory(
+    assets: Path, monkeypatch: pytest.MonkeyPatch, file: str, factory: str, options: dict[str, str]
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    given = {**TINY, **options, "arch": f"factories:{factory}"}
+    picture = assets / "images" / "extra" / "horses.jpg"
+    report = reportgen.explain(assets / "weights" / file, picture, given).report
+    assert report.skipped == ()
+    assert report.model.preprocessing.channels == (1 if "mnist" in file else 3)
+    assert report.model.preprocessing.crop == ((28, 28) if "mnist" in file else (32, 32))
+
+
+def test_options_are_checked_once() -> None:
+    with pytest.raises(UsageError, match="lime_samples"):
+        reportgen.explain(MODEL, PICTURE, {"lime_samples": 0})
+    assert isinstance(load_config(), Config)
+
+
+def arrays_equal(one: Mapping[str, NDArray[Any]], two: Mapping[str, NDArray[Any]]) -> bool:
+    """Return whether two sets of arrays are the same to the last bit."""
+    return one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("size", [1, 3, 64])
+def test_the_batch_size_changes_nothing_that_is_shown(
+    signs: reportgen.Explanation, size: int
+) -> None:
+    other = reportgen.explain(MODEL, PICTURE, {**TINY, "batch_size": size})
+    check_close(numbers(signs.report), numbers(other.report), 1e-4)
+    segments = {name: a for name, a in signs.arrays.items() if name.startswith("segments")}
+    assert arrays_equal(segments, {name: other.arrays[name] for name in segments})
