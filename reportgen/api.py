@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ class Explanation:
         return write_report(self.report, self.arrays, Path(directory), formats, require_pdf=True)
 
     def _repr_html_(self) -> str:
-        return to_html(self.report, self.arrays)
+        # In a frame of its own, so that the report's style stays out of the notebook's.
+        page = escape(to_html(self.report, self.arrays), quote=True)
+        return f'<iframe srcdoc="{page}" width="100%" height="900" frameborder="0"></iframe>'
 
 
 def explain(

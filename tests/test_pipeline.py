@@ -158,8 +158,9 @@ def test_a_report_can_be_saved_and_loaded(signs: reportgen.Explanation, tmp_path
 
 
 def test_it_shows_itself_in_a_notebook(signs: reportgen.Explanation) -> None:
-    html = signs._repr_html_()
-    assert "Model Explainability Report" in html and "http" not in html.split("<body", 1)[0]
+    shown = signs._repr_html_()
+    assert shown.startswith("<iframe srcdoc=") and "Model Explainability Report" in shown
+    assert "http://" not in shown and "https://" not in shown
 
 
 def test_another_target() -> None:
@@ -267,46 +268,46 @@ def test_one_channel_and_not_square() -> None:
     assert "Grad-CAM" in explanation._repr_html_()
 
 
-class TestFormats:
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory: pytest.TempPathFactory, assets: Path) -> Path:
-        """Return a folder with MobileNetV2 as state dict, TorchScript and exported program."""
-        from reportgen.classifier.torchvision_operators import ensure_torchvision
+@pytest.fixture(scope="module")
+def formats(tmp_path_factory: pytest.TempPathFactory, assets: Path) -> Path:
+    """Return a folder with MobileNetV2 as state dict, TorchScript and exported program."""
+    from reportgen.classifier.torchvision_operators import ensure_torchvision
 
-        ensure_torchvision()
-        from torchvision.models import mobilenet_v2
+    ensure_torchvision()
+    from torchvision.models import mobilenet_v2
 
-        folder = tmp_path_factory.mktemp("formats")
-        weights = torch.load(assets / "weights" / "mobilenet_v2_imagenet.pth", weights_only=True)
-        network = mobilenet_v2()
-        network.load_state_dict(weights)
-        network.eval()
-        torch.save(weights, folder / "weights.pth")
-        example = torch.rand(2, 3, 96, 96)
-        with pytest.warns(DeprecationWarning):
-            torch.jit.save(torch.jit.trace(network, example), folder / "script.pt")
-        program = torch.export.export(
-            network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-        )
-        torch.export.save(program, folder / "program.pt2")
-        return folder
+    folder = tmp_path_factory.mktemp("formats")
+    weights = torch.load(assets / "weights" / "mobilenet_v2_imagenet.pth", weights_only=True)
+    network = mobilenet_v2()
+    network.load_state_dict(weights)
+    network.eval()
+    torch.save(weights, folder / "weights.pth")
+    example = torch.rand(2, 3, 96, 96)
+    with pytest.warns(DeprecationWarning):
+        torch.jit.save(torch.jit.trace(network, example), folder / "script.pt")
+    program = torch.export.export(
+        network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    torch.export.save(program, folder / "program.pt2")
+    return folder
 
-    @pytest.mark.slow
-    def test_one_network_gives_one_report(self, folder: Path, assets: Path) -> None:
-        picture = assets / "images" / "imagenet" / "n02098286_West_Highland_white_terrier.JPEG"
-        same = {
-            "size": "96", "resize": 110, "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225",
-        }  # fmt: skip
-        explained = {
-            name: reportgen.explain(folder / name, picture, {**TINY, **same})
-            for name in ("weights.pth", "script.pt", "program.pt2")
-        }
-        first = explained.pop("weights.pth")
-        assert first.report.model.architecture == "torchvision:mobilenet_v2"
-        assert first.report.skipped == ()
-        for other in explained.values():
-            assert other.report.skipped == ()
-            check_close(numbers(first.report), numbers(other.report), 1e-4)
+
+@pytest.mark.slow
+def test_one_network_gives_one_report(formats: Path, assets: Path) -> None:
+    picture = assets / "images" / "imagenet" / "n02098286_West_Highland_white_terrier.JPEG"
+    same = {
+        "size": "96", "resize": 110, "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225",
+    }  # fmt: skip
+    explained = {
+        name: reportgen.explain(formats / name, picture, {**TINY, **same})
+        for name in ("weights.pth", "script.pt", "program.pt2")
+    }
+    first = explained.pop("weights.pth")
+    assert first.report.model.architecture == "torchvision:mobilenet_v2"
+    assert first.report.skipped == ()
+    for other in explained.values():
+        assert other.report.skipped == ()
+        check_close(numbers(first.report), numbers(other.report), 1e-4)
 
 
 @pytest.mark.parametrize("weights", ["mobilenet_v2", "squeezenet1_1"])

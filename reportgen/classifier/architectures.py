@@ -83,7 +83,7 @@ class Entry:
 def recognise(shapes: Shapes) -> Recognised | None:
     """Return the torchvision classifier whose state dict has these ``shapes``, or None.
 
-    Batch counters must be left out; auxiliary heads too (see ``torchvision_weights``).
+    Batch counters must be left out; auxiliary heads too, as by ``torchvision_names``.
     """
     names = _digest(sorted(shapes))
     for name, entry in known_architectures().items():

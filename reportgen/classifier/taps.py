@@ -226,7 +226,7 @@ class ScriptTaps:
         def run(batch: Tensor) -> tuple[object, Tensor]:
             # The optimiser moves stretches of the graph into nodes of their own, inside which no
             # gradient can be asked for.
-            with torch.jit.optimized_execution(False):
+            with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
                 output, activation = function(batch.detach().requires_grad_())
             return output, activation
 

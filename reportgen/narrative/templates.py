@@ -198,8 +198,10 @@ def _judgement(story: _Story) -> str:
     if judged == 1:
         return "single-map" if beating else "no-single-map"
     if beating == judged:
-        return "all-maps"
-    return {0: "no-maps", 1: "one-of-maps"}.get(int(beating or 0), "some-maps")
+        return "both-maps" if judged == 2 else "all-maps"
+    if not beating:
+        return "neither-map" if judged == 2 else "no-maps"
+    return "one-of-maps" if beating == 1 else "some-maps"
 
 
 SECTIONS: Mapping[str, tuple[str, Choose]] = {

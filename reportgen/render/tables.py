@@ -33,8 +33,8 @@ IDENTITY = {
     "model.head": "Head",
     "model.device": "Device",
     "image.name": "Picture",
-    "image.size": "Size of the picture",
-    "image.input_size": "Size the network sees",
+    "image.size": "Picture size",
+    "image.input_size": "Input size",
 }
 ROTATION = {
     "positive": ("Positive angles", "rotation.positive", "rotation.positive.class"),

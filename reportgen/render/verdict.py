@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import accumulate
+
 from reportgen.records import Finding, Severity
 from reportgen.render import figures
 from reportgen.render.document import DASH, Alert, Entry, Line, Verdict, shortened
@@ -9,10 +12,12 @@ from reportgen.render.figures import Source
 
 ORDER: tuple[Severity, ...] = ("problem", "caution", "note", "pass")
 
-# What fits on the first page beside the pictures; the rest stands in full further on.
-ALERTS = 6
-MAPS = 6
+# What fits on the first page beside the pictures, in characters where it is text; the rest stands
+# in full further on. LINE is what the end of a statement takes that fills no line.
+ROOM = 1500
+LINE = 60
 STATEMENT = 230
+MAPS = 6
 LABEL = 90
 DETAIL = 110
 SENTENCES = 3
@@ -21,6 +26,7 @@ SENTENCES = 3
 def verdict(source: Source) -> Verdict:
     """Return the first page of the report."""
     maps = figures.thumbnails(source)
+    brief = _that_fit(_brief(source, finding) for finding in _worst_first(source))
     return Verdict(
         kicker=_kicker(source),
         label=shortened(source.facts.text("prediction.label"), LABEL),
@@ -30,8 +36,8 @@ def verdict(source: Source) -> Verdict:
         maps=maps[:MAPS],
         maps_note=_more(len(maps) - MAPS, "map", "in the sections"),
         agreement=_agreement(source),
-        alerts=tuple(_brief(source, finding) for finding in _worst_first(source)[:ALERTS]),
-        alerts_note=_more(len(source.report.findings) - ALERTS, "finding", "in appendix C"),
+        alerts=brief,
+        alerts_note=_more(len(source.report.findings) - len(brief), "finding", "in appendix C"),
     )
 
 
@@ -82,6 +88,13 @@ def _alert(source: Source, finding: Finding) -> Alert:
 def _brief(source: Source, finding: Finding) -> Alert:
     marks = source.facts.marks(finding.facts)
     return Alert(finding.severity, Line(shortened(finding.statement, STATEMENT), marks))
+
+
+def _that_fit(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
+    """Return as many of the first alerts as the first page has room for."""
+    found = tuple(alerts)
+    used = accumulate(len(alert.statement.text) + LINE for alert in found)
+    return found[: sum(total <= ROOM for total in used)]
 
 
 def _more(count: int, noun: str, place: str) -> str:

@@ -22,9 +22,13 @@ from reportgen.classifier.torchvision_operators import ensure_torchvision
 from reportgen.config import Config
 
 Mask = NDArray[np.bool_]
-SAMPLES = 100
-# Mean overlap over the ten pictures with the libraries alone and 500 samples: with Otsu's threshold
-# on Grad-CAM, and with as many of its pixels as LIME's mask has.
+# With 100 samples instead of 500, LIME's map of MobileNet is mostly sampling noise.
+SAMPLES = 500
+SHOWN = 15
+# Ten pictures would take ten minutes on a slow core.
+PICTURES = 4
+# Mean overlap over ten pictures with the libraries alone: with Otsu's threshold on Grad-CAM, and
+# with as many of its pixels as LIME's mask has. The mean of these four is 0.46 and 0.45.
 LIBRARIES = {"otsu": 0.46, "equal area": 0.49}
 TOLERANCE = 0.08
 
@@ -53,13 +57,11 @@ def picture(path: Path) -> Tensor:
 
 
 def overlaps(classifier: Classifier, pixels: Tensor) -> dict[str, float]:
-    config = Config(
-        segmentation="quickshift", lime_samples=SAMPLES, lime_features=15, lime_fill="black"
-    )
+    config = Config(segmentation="quickshift", lime_samples=SAMPLES, lime_fill="black")
     target = classifier.predict(pixels).target.index
     asked = Request(classifier, pixels[None], target, config, 0, segment(pixels, config))
     cam, lime = (METHODS[key].explain(asked).maps[0].numpy() for key in ("gradcam", "lime"))
-    shown = lime > 0
+    shown = lime >= np.unique(lime[lime > 0])[-SHOWN:][0]
     largest = cam >= np.sort(cam, axis=None)[-int(shown.sum())]
     return {
         "otsu": overlap(cam > threshold_otsu(cam), shown),
@@ -80,12 +82,12 @@ def test_the_measure_can_fail() -> None:
 
 @pytest.mark.slow
 def test_grad_cam_and_lime_agree_as_the_libraries_do(assets: Path) -> None:
-    paths = sorted((assets / "images" / "imagenet").iterdir())
+    paths = sorted((assets / "images" / "imagenet").iterdir())[:PICTURES]
     given = Hints(crop=Known((224, 224), "option"), head=Known("softmax", "option"))
     opened = as_opened(mobilenet(assets))
     with classifier_from(opened, given, Config(device="cpu")) as classifier:
         found = [overlaps(classifier, picture(path)) for path in paths]
-    assert len(found) == 10
+    assert len(found) == PICTURES
     for measure, expected in LIBRARIES.items():
         mean = float(np.mean([each[measure] for each in found]))
         assert mean == pytest.approx(expected, abs=TOLERANCE), measure

@@ -37,11 +37,9 @@ WIDE = (3, 16, 24)
 TARGET = 1
 
 
-def explained(
-    network: nn.Module, pixels: Tensor, layer: str = "", target: int = TARGET
-) -> Explained:
+def explained(network: nn.Module, pixels: Tensor, layer: str = "") -> Explained:
     with classified(network, tuple(pixels.shape[1:])) as classifier:
-        asked = request(classifier, pixels, target, Config(layer=layer))
+        asked = request(classifier, pixels, TARGET, Config(layer=layer))
         return METHODS["gradcam"].explain(asked)
 
 
@@ -64,8 +62,8 @@ def difference(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
     return float(np.abs(ours - theirs).max()) if ours.shape == theirs.shape else np.inf
 
 
-# The library divides by the largest value plus 1e-7, twice; these maps reach 0.002.
-LIBRARY_ROUNDING = 1e-4
+# The library resizes with another routine; the largest difference measured is 2.4e-7.
+LIBRARY_ROUNDING = 1e-6
 
 
 @pytest.mark.parametrize("shape", [SQUARE, WIDE])
@@ -76,8 +74,13 @@ def test_the_map_is_the_librarys(layer: str, shape: tuple[int, int, int]) -> Non
     theirs = library(network, network.get_submodule(layer), pixels)
     ours = stretched(explained(network, pixels, layer).maps)
     assert difference(ours, theirs) < LIBRARY_ROUNDING
-    assert difference(ours, theirs[::-1]) > 100 * LIBRARY_ROUNDING
+    assert difference(ours, theirs[::-1]) > 0.1
     assert difference(ours, theirs * (1 - 2 * LIBRARY_ROUNDING)) > LIBRARY_ROUNDING
+
+
+def share_off(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference as a share of the largest value."""
+    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def by_hand(network: nn.Module, pixels: Tensor) -> Tensor:
@@ -96,9 +99,8 @@ def test_every_format_gives_the_map_of_the_paper(form: str, shape: tuple[int, in
     pixels = pictures(2, *shape)
     expected = by_hand(network, pixels)
     found = explained(FORMATS[form](network, shape), pixels).maps
-    assert float((found - expected).abs().max()) < 1e-6
-    assert float((found - expected.flip(0)).abs().max()) > 1e-5
-    assert float(expected.amax()) > 1e-4
+    assert share_off(found, expected) < 1e-5
+    assert share_off(found, expected.flip(0)) > 0.01
 
 
 @pytest.mark.parametrize("make", [InPlaceRelu, ReusedRelu, ChannelsLast, ClassMaps, TinyViT])
@@ -106,14 +108,13 @@ def test_every_format_gives_the_map_of_the_paper(form: str, shape: tuple[int, in
 def test_every_format_gives_the_map_of_the_eager_network(
     form: str, make: Callable[[], nn.Module]
 ) -> None:
-    network = seeded(make)
+    # Weights with which the transformer finds evidence for the class.
+    network = seeded(make, seed=4 if make is TinyViT else 0)
     pixels = pictures(2, *WIDE)
-    # A class for which the transformer finds any evidence.
-    target = 0 if make is TinyViT else TARGET
-    expected = explained(network, pixels, target=target).maps
-    found = explained(FORMATS[form](network, WIDE), pixels, target=target).maps
-    assert float((found - expected).abs().max()) < 1e-6
-    assert float((found - expected.flip(0)).abs().max()) > 1e-5
+    expected = explained(network, pixels).maps
+    found = explained(FORMATS[form](network, WIDE), pixels).maps
+    assert share_off(found, expected) < 1e-5
+    assert share_off(found, expected.flip(0)) > 0.01
 
 
 @pytest.mark.parametrize("size", [1, 4])
@@ -123,7 +124,7 @@ def test_a_fixed_batch_gives_the_same_map(size: int) -> None:
     bound = OnlyBatchesOf(network, size)
     with classified(bound, SQUARE, fixed_batch=size, batch_size=3) as classifier:
         found = METHODS["gradcam"].explain(request(classifier, pixels, TARGET)).maps
-    assert float((found - by_hand(network, pixels)).abs().max()) < 1e-6
+    assert share_off(found, by_hand(network, pixels)) < 1e-5
 
 
 def test_the_record_says_where_it_looked() -> None:

@@ -27,8 +27,8 @@ from reportgen.errors import ModelError, NotApplicable, UsageError
 
 SHAPE = (3, 16, 16)
 COUNT = 7
-# Convolutions of other batch sizes add up in another order; the largest difference seen is 1e-7.
-ROUNDING = 1e-6
+# Other batch sizes may add up in another order; the largest difference measured is 1.5e-8.
+ROUNDING = 1e-7
 
 
 def evaluator(

@@ -162,7 +162,9 @@ def judged(count: int, beating: int) -> Report:
     [
         (1, 1, "The one map that could be judged, that of Grad-CAM, does better"),
         (1, 0, "The one map that could be judged does no better"),
-        (2, 2, "All 2 maps do better"),
+        (2, 2, "Both maps, those of Grad-CAM and SHAP, do better"),
+        (2, 0, "Neither of the 2 maps does better"),
+        (3, 3, "All 3 maps do better"),
         (2, 1, "Of 2 maps, only that of Grad-CAM does better"),
         (3, 2, "Of 3 maps, 2 do better than smooth random ones in both deletion and insertion: "
                "Grad-CAM and SHAP."),
