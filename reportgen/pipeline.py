@@ -54,6 +54,7 @@ class _Subject:
     prediction: Prediction
     config: Config
     segments: NDArray[np.int64]
+    segmentation: str
 
     def request(self, pixels: Tensor, config: Config) -> Request:
         """Return the request to explain pixels (n, C, H, W) under ``config``."""
@@ -61,7 +62,7 @@ class _Subject:
             self.classifier,
             pixels,
             self.prediction.target.index,
-            config,
+            config.model_copy(update={"segmentation": self.segmentation}),
             config.seed,
             self.segments,
         )
@@ -124,8 +125,8 @@ def _subject(classifier: Classifier, picture: Picture, config: Config) -> _Subje
     prepared = prepare(picture.image, classifier.record.preprocessing)
     pixels = prepared.pixels.to(classifier.device)
     prediction = classifier.predict(pixels, config.target)
-    segments = segment(prepared.pixels, config)
-    return _Subject(classifier, picture, prepared, pixels, prediction, config, segments)
+    found = segment(prepared.pixels, config)
+    return _Subject(classifier, picture, prepared, pixels, prediction, config, *found)
 
 
 def _explain(subject: _Subject, method: Method, gathered: _Gathered) -> None:

@@ -17,19 +17,19 @@ _FEWEST = 4
 _PIXELS_EACH = 9
 
 
-def segment(pixels: Tensor, config: Config) -> Segments:
-    """Return the segments (H, W) of pixels (C, H, W), numbered from 0 without gaps.
+def segment(pixels: Tensor, config: Config) -> tuple[Segments, str]:
+    """Return the segments (H, W) of pixels (C, H, W), numbered from 0, and how they were found.
 
     The number asked for shrinks on small pictures, so that a segment keeps about nine pixels;
     where an algorithm finds fewer than four segments, a grid takes its place.
     """
     picture = pixels.detach().cpu().permute(1, 2, 0).double().numpy()
     count = max(_FEWEST, min(config.segments, picture.shape[0] * picture.shape[1] // _PIXELS_EACH))
-    found = SEGMENTATIONS[config.segmentation](picture, count, config.seed)
+    kind: str = config.segmentation
+    found = SEGMENTATIONS[kind](picture, count, config.seed)
     if len(np.unique(found)) < _FEWEST:
-        found = _grid(picture, count, config.seed)
-    numbered: Segments = relabel_sequential(found + 1)[0].astype(np.int64) - 1
-    return numbered
+        kind, found = "grid", _grid(picture, count, config.seed)
+    return relabel_sequential(found + 1)[0].astype(np.int64) - 1, kind
 
 
 def _slic(picture: NDArray[np.float64], count: int, seed: int) -> Segments:

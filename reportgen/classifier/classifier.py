@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from reportgen.classifier.device import batch_size, choose_device
-from reportgen.classifier.evaluator import Evaluator, borrowed
+from reportgen.classifier.evaluator import Batches, Evaluator, borrowed
 from reportgen.classifier.heads import Head, check_head, detect_head
 from reportgen.classifier.layers import FeatureLayer, find_layer
 from reportgen.classifier.metadata import Hints, Known, combine
 from reportgen.classifier.opened import Opened
 from reportgen.classifier.probing import (
+    accepts_channels_last,
     check_finite,
     complete,
     preprocessing_of,
@@ -128,8 +129,11 @@ def _make(opened: Opened, hints: Hints, device: torch.device, config: Config) ->
         preprocessing.mean,
         preprocessing.std,
         device,
-        config.batch_size or batch_size(device),
-        opened.fixed_batch,
+        Batches(
+            config.batch_size or batch_size(device),
+            opened.fixed_batch,
+            accepts_channels_last(opened, preprocessing, device),
+        ),
     )
     record = _record(opened, hints, Known(checked.title, head.source), labels)
     return Classifier(record, labels.value, evaluator)

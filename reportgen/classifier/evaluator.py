@@ -37,11 +37,21 @@ class Counter:
     backward: int = 0
 
 
-class Evaluator:
-    """Runs batches of pixels (n, C, H, W) in [0, 1] through a network on ``device``.
+@dataclass(frozen=True)
+class Batches:
+    """How pictures are put together: ``size`` at most, halved when memory runs out.
 
-    ``fixed_batch`` is the only batch size the network accepts, or None.
+    ``fixed`` is the only batch size that the network accepts, or None. ``channels_last`` is the
+    order in memory in which convolutions are faster, for networks that accept it.
     """
+
+    size: int
+    fixed: int | None = None
+    channels_last: bool = False
+
+
+class Evaluator:
+    """Runs batches of pixels (n, C, H, W) in [0, 1] through a network on ``device``."""
 
     def __init__(
         self,
@@ -50,15 +60,15 @@ class Evaluator:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         device: torch.device,
-        batch_size: int,
-        fixed_batch: int | None = None,
+        batches: Batches,
     ) -> None:
         self.network = network
         self.head = head
         self.device = device
-        self.batch_size = batch_size
+        self.batch_size = batches.size
         self.counter = Counter()
-        self._fixed_batch = fixed_batch
+        self._fixed_batch = batches.fixed
+        self._layout = torch.channels_last if batches.channels_last else torch.contiguous_format
         self._dtype = _dtype(network)
         self._mean = torch.tensor(mean, device=device).view(-1, 1, 1)
         self._std = torch.tensor(std, device=device).view(-1, 1, 1)
@@ -140,9 +150,8 @@ class Evaluator:
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Return pixels (n, C, H, W) in [0, 1] as the network wants them: (pixels - mean) / std."""
-        # Plain memory order: with channels last, the common ``x.view(len(x), -1)`` would fail.
         batch = (pixels - self._mean) / self._std
-        return batch.to(self._dtype or pixels.dtype).contiguous()
+        return batch.to(self._dtype or pixels.dtype).contiguous(memory_format=self._layout)
 
     def _chunks(self, batch: Tensor) -> tuple[Tensor, ...]:
         """Return the batch in pieces that the network accepts, the last one filled up."""

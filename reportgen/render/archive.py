@@ -49,8 +49,13 @@ def unpack(content: bytes, file: str) -> dict[str, NDArray[Any]]:
 
 # What zipfile and numpy raise for a file that is broken, encrypted, or holds objects.
 _UNREADABLE = (
-    zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError,
-)  # fmt: skip
+    zipfile.BadZipFile,
+    zlib.error,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 def _array(content: bytes) -> NDArray[Any]:

@@ -179,9 +179,14 @@ def _lines(axes: Axes, traces: Sequence[Trace], marker: str = "") -> None:
         style: Any = (0, pen.dashes) if pen.dashes else "solid"
         for heights in trace.curve[1:]:
             axes.plot(
-                trace.curve[0], heights, color=pen.colour, linestyle=style,
-                linewidth=pen.width, marker=marker, markersize=3,
-            )  # fmt: skip
+                trace.curve[0],
+                heights,
+                color=pen.colour,
+                linestyle=style,
+                linewidth=pen.width,
+                marker=marker,
+                markersize=3,
+            )
 
 
 def _highest(traces: Sequence[Trace]) -> float:

@@ -129,8 +129,10 @@ def curves_figure(source: Source) -> Figure | None:
         "Probability of the explained class while pixels are deleted (lower is better) and "
         "inserted (higher is better) in the order of each map. Grey: the control maps; random "
         "controls have one line a draw.",
-        tuple(panels), tuple(keys), "charts",
-    )  # fmt: skip
+        tuple(panels),
+        tuple(keys),
+        "charts",
+    )
 
 
 def rotation_figure(source: Source) -> Figure | None:
@@ -150,8 +152,10 @@ def rotation_figure(source: Source) -> Figure | None:
     return Figure(
         "Probability of the top class while the picture is rotated. Dashed red: the angle at "
         f"which the top class first changes.{pictured}",
-        (panel, *flipped), (), "mixed" if flipped else "wide",
-    )  # fmt: skip
+        (panel, *flipped),
+        (),
+        "mixed" if flipped else "wide",
+    )
 
 
 def noise_figure(source: Source) -> Figure | None:

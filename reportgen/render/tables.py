@@ -108,7 +108,9 @@ def agreement(source: Source, metric: str, caption: str, signed: bool) -> Table 
         for i, title in enumerate(titles)
     )
     columns = ("Method", *(str(i + 1) for i in _range(titles)))
-    return Table(caption, columns, rows, "half matrix" if len(rows) <= WIDEST_HALF else "matrix")
+    return Table(
+        caption, columns, rows, "half matrix" if len(rows) <= WIDEST_HALF else "dense matrix"
+    )
 
 
 def rotation(source: Source) -> Table:

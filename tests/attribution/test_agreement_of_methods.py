@@ -59,7 +59,7 @@ def picture(path: Path) -> Tensor:
 def overlaps(classifier: Classifier, pixels: Tensor) -> dict[str, float]:
     config = Config(segmentation="quickshift", lime_samples=SAMPLES, lime_fill="black")
     target = classifier.predict(pixels).target.index
-    asked = Request(classifier, pixels[None], target, config, 0, segment(pixels, config))
+    asked = Request(classifier, pixels[None], target, config, 0, segment(pixels, config)[0])
     cam, lime = (METHODS[key].explain(asked).maps[0].numpy() for key in ("gradcam", "lime"))
     shown = lime >= np.unique(lime[lime > 0])[-SHOWN:][0]
     largest = cam >= np.sort(cam, axis=None)[-int(shown.sum())]

@@ -20,10 +20,13 @@ from toys import (
     seeded,
 )
 
-from reportgen.classifier.evaluator import Evaluator, borrowed
+from reportgen.classifier.evaluator import Batches, Evaluator, borrowed
 from reportgen.classifier.heads import HEADS
 from reportgen.classifier.layers import find_layer
+from reportgen.classifier.opened import Opened
+from reportgen.classifier.probing import accepts_channels_last
 from reportgen.errors import ModelError, NotApplicable, UsageError
+from reportgen.records import Preprocessing
 
 SHAPE = (3, 16, 16)
 COUNT = 7
@@ -36,7 +39,7 @@ def evaluator(
 ) -> Evaluator:
     zero, unit = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     cpu = torch.device("cpu")
-    return Evaluator(network, HEADS["softmax"], zero, unit, cpu, batch_size, fixed_batch)
+    return Evaluator(network, HEADS["softmax"], zero, unit, cpu, Batches(batch_size, fixed_batch))
 
 
 def streamed(subject: Evaluator, pixels: Tensor) -> Tensor:
@@ -207,7 +210,7 @@ def test_outputs_that_turn_infinite_end_one_step(pixels: Tensor) -> None:
 def test_normalisation_happens_inside(pixels: Tensor) -> None:
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
     network = seeded(FunctionalRelu)
-    subject = Evaluator(network, HEADS["softmax"], mean, std, torch.device("cpu"), 32)
+    subject = Evaluator(network, HEADS["softmax"], mean, std, torch.device("cpu"), Batches(32))
     by_hand = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     assert alike(subject.raw(pixels), network(by_hand))
 
@@ -313,3 +316,33 @@ def test_borrowing_a_frozen_script_changes_nothing() -> None:
     network = frozen(seeded(Constant), SHAPE)
     with borrowed(network):
         assert network(pictures(1)).shape == (1, 3)
+
+
+def test_the_order_in_memory_changes_no_output(pixels: Tensor, reference: Tensor) -> None:
+    head, zero, unit = HEADS["softmax"], (0.0,) * 3, (1.0,) * 3
+    cpu = torch.device("cpu")
+    last = Evaluator(seeded(FunctionalRelu), head, zero, unit, cpu, Batches(8, channels_last=True))
+    assert last.normalised(pixels).is_contiguous(memory_format=torch.channels_last)
+    assert alike(streamed(last, pixels), reference)
+
+
+class Flattening(nn.Module):
+    """Flattens with ``view``, which needs the plain order in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+        self.linear = nn.Linear(4 * 14 * 14, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.linear(self.convolution(x).view(len(x), -1))
+        return scores
+
+
+@pytest.mark.parametrize(("network", "accepted"), [(FunctionalRelu, True), (Flattening, False)])
+def test_networks_that_view_their_activations_keep_the_plain_order(
+    network: Callable[[], nn.Module], accepted: bool
+) -> None:
+    opened = Opened(network=seeded(network), name="toy", format="module", architecture="toy")
+    asked = Preprocessing(channels=3, resize=16, crop=(16, 16), mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert accepts_channels_last(opened, asked, torch.device("cpu")) is accepted

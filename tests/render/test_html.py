@@ -11,7 +11,8 @@ import pytest
 from html_page import Drawn, offences, parse
 from jinja2 import UndefinedError
 from numpy.typing import NDArray
-from sample_report import FIVE, TWELVE, Words, sample, written
+from sample_report import FIVE, TWELVE, sample, written
+from sample_sentences import Words
 
 from reportgen.records import Report, Section, Skipped
 from reportgen.render.html import _environment, to_html

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
@@ -15,7 +18,8 @@ import pytest
 from html_page import Drawn
 from PIL import Image
 from pypdf import PdfReader
-from sample_report import TWELVE, Words, sample
+from sample_report import TWELVE, sample
+from sample_sentences import Words
 
 from reportgen.errors import OutputError
 from reportgen.render.html import to_html
@@ -115,6 +119,25 @@ def test_the_same_page_gives_the_same_bytes(small: Drawn) -> None:
     one, other = (to_pdf(small.html, small.report, b"{}") for _ in range(2))
     assert one == other
     assert one != to_pdf(small.html, small.report, b"[]")
+
+
+@pytest.mark.slow
+def test_another_process_gives_the_same_bytes(small: Drawn) -> None:
+    program = (
+        "import hashlib, sys; from sample_report import sample; "
+        "from reportgen.render.html import to_html; from reportgen.render.pdf import to_pdf; "
+        "report, arrays = sample(('gradcam',), (48, 48)); html = to_html(report, arrays); "
+        "pages = html.encode(), to_pdf(html, report, b'{}'); "
+        "print(*(hashlib.sha256(page).hexdigest() for page in pages))"
+    )
+    tests = Path(__file__).parents[1]
+    path = os.pathsep.join([str(tests.parent), str(tests)])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "1"}
+    outcome = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    pages = small.html.encode(), to_pdf(small.html, small.report, b"{}")
+    assert outcome.stdout.split() == [hashlib.sha256(page).hexdigest() for page in pages]
 
 
 def test_a_date_that_is_none_is_no_obstacle(small: Drawn) -> None:
