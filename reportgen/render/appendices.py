@@ -23,7 +23,7 @@ from reportgen.render.document import (
     shortened,
 )
 from reportgen.render.figures import Source
-from reportgen.render.lookup import ARROWS
+from reportgen.render.lookup import ARROWS, cited_names
 from reportgen.render.sections import skip_remarks
 from reportgen.render.verdict import alerts
 
@@ -43,8 +43,8 @@ def appendices(source: Source) -> tuple[Part, ...]:
 
 _FACTS_LINES = (
     Line(
-        "Every number above is one of these facts; the small numbers behind sentences point here. "
-        "report.json says for each of them where the value behind it stands."
+        "The small numbers behind sentences point here. report.json holds these and all other "
+        "facts, and says for each of them where the value behind it stands."
     ),
 )
 
@@ -202,9 +202,10 @@ def _findings(source: Source) -> Block:
 def _facts(source: Source) -> Table:
     rows = tuple(
         Row(str(entry.number), _fact_cells(entry.fact), entry.anchor)
-        for entry in source.facts.entries.values()
+        for name in cited_names(source.report)
+        if (entry := source.facts.entries.get(name))
     )
-    caption = "All facts. ↑ higher is better, ↓ lower is better."
+    caption = "The facts that the text rests on. ↑ higher is better, ↓ lower is better."
     return Table(caption, ("No.", "Fact", "Value"), rows, "facts")
 
 

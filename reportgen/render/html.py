@@ -39,7 +39,7 @@ def to_html(report: Report, arrays: Mapping[str, NDArray[Any]]) -> str:
 
 
 def _document(report: Report, arrays: Mapping[str, NDArray[Any]]) -> Document:
-    source = Source(report, dict(arrays), index_facts(report.facts))
+    source = Source(report, dict(arrays), index_facts(report))
     model, image = report.model.name, report.image.name
     return Document(
         title=TITLE,

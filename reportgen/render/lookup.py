@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from reportgen.records import Fact, Sentence
+from reportgen.records import Fact, Report, Sentence
 from reportgen.render.document import DASH, Cell, Line, Mark
 
 ARROWS = {"higher is better": "↑", "lower is better": "↓"}
@@ -68,14 +68,30 @@ class FactIndex:
         return Mark(str(entry.number), entry.anchor, f"{name} = {entry.fact.text}")
 
 
-def index_facts(facts: Iterable[Fact]) -> FactIndex:
-    """Return the facts by name, numbered from 1; of two with one name, the first counts."""
+def cited_names(report: Report) -> dict[str, None]:
+    """Return the names of the facts that sentences and findings rest on, in reading order."""
+    sentences = [sentence for section in report.sections for sentence in section.sentences]
+    cited = [sentence.facts for sentence in sentences]
+    cited += [finding.facts for finding in report.findings]
+    return dict.fromkeys(name for names in cited for name in names)
+
+
+def index_facts(report: Report) -> FactIndex:
+    """Return the facts by name, numbered from 1, those that are cited first, in reading order.
+
+    Of two facts with one name, the first counts.
+    """
     entries: dict[str, Numbered] = {}
     taken: set[str] = set()
-    for number, fact in enumerate(facts, start=1):
+    for number, fact in enumerate(_cited_first(report), start=1):
         anchor = _anchor(fact.name, number, taken)
         entries.setdefault(fact.name, Numbered(number, anchor, fact))
     return FactIndex(entries)
+
+
+def _cited_first(report: Report) -> list[Fact]:
+    order = {name: place for place, name in enumerate(cited_names(report))}
+    return sorted(report.facts, key=lambda fact: order.get(fact.name, len(order)))
 
 
 def _anchor(name: str, number: int, taken: set[str]) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sample_report import FIVE, TWELVE, sample, written
 from sample_sentences import Words
 
-from reportgen.records import Report, Section, Skipped
+from reportgen.records import Report, Section, Sentence, Skipped
 from reportgen.render.html import _environment, to_html
 from reportgen.resources import html_template
 
@@ -100,7 +100,10 @@ def test_two_facts_never_share_an_anchor() -> None:
     facts = [
         report.facts[0].model_copy(update={"name": name}) for name in ("a~b", "a b", "a_b", "a_b-2")
     ]
-    page = parse(to_html(report.model_copy(update={"facts": tuple(facts)}), arrays))
+    cited = Sentence(text="All four.", facts=tuple(fact.name for fact in facts))
+    section = report.sections[0].model_copy(update={"sentences": (cited,)})
+    changed = {"facts": tuple(facts), "sections": (section,), "findings": ()}
+    page = parse(to_html(report.model_copy(update=changed), arrays))
     ids = page.having("id")
     assert len([i for i in ids if i.startswith("fact-")]) == 4
     assert len(ids) == len(set(ids))
@@ -122,7 +125,7 @@ def test_every_number_in_a_table_is_the_text_of_a_fact(five: Drawn) -> None:
     measured = [f.text for f in five.report.facts if re.fullmatch(r"-?0\.\d{3,}", f.text)]
     assert len(measured) > 40
     assert [number for number in measured if number in text] == []
-    assert text.count("[gradcam.deletion_auc]") == 3
+    assert text.count("[gradcam.deletion_auc]") == 2  # under the figure, in the table
 
 
 def _emptied(report: Report) -> tuple[Section, ...]:
