@@ -107,7 +107,7 @@ class Config(BaseModel):
     )
     segments: Positive = Field(50, description="Segments to aim for (slic and grid).")
     lime_samples: Annotated[int, Field(ge=10)] = Field(
-        300, description="Masked pictures LIME looks at."
+        250, description="Masked pictures LIME looks at."
     )
     lime_features: Positive | None = Field(
         None, description="Segments that LIME's surrogate keeps; all when not given."
@@ -116,7 +116,7 @@ class Config(BaseModel):
         "segment-mean", description="What LIME puts in place of a hidden segment."
     )
     shap_evals: Annotated[int, Field(ge=10)] = Field(
-        200, description="Masked pictures SHAP may look at."
+        160, description="Masked pictures SHAP may look at."
     )
     shap_fill: Baseline = Field("blur", description="What SHAP puts in place of a hidden segment.")
     ig_steps: Annotated[int, Field(ge=2)] = Field(50, description="Steps of Integrated Gradients.")
@@ -141,7 +141,7 @@ class Config(BaseModel):
     )
     sensitivity_draws: Positive = Field(2, description="Noisy copies for max-sensitivity.")
     sensitivity_samples: Annotated[int, Field(ge=10)] = Field(
-        40, description="LIME samples and SHAP evaluations for each copy in max-sensitivity."
+        30, description="LIME samples and SHAP evaluations for each copy in max-sensitivity."
     )
     sensitivity_steps: Annotated[int, Field(ge=2)] = Field(
         8, description="Steps of Integrated Gradients for each copy in max-sensitivity."
