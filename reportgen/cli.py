@@ -65,19 +65,28 @@ def _explain(
     options = load_config(config, _flags(context))
     wanted = split_names(formats) if formats else ("html", "pdf", "json")
     _check_paths(model, image)
-    from reportgen.render.writer import check_directory, check_formats, write_report
+    from reportgen.render.writer import (
+        check_directory,
+        check_formats,
+        possible_formats,
+        write_report,
+    )
 
+    required = formats is not None and "pdf" in wanted
     check_formats(wanted)
     check_directory(out)
+    if required:
+        possible_formats(wanted, require_pdf=True)
     from reportgen.api import explain
 
     with _progress(quiet, options) as started:
         explanation = explain(model, image, options, started)
         started("writing")
-        required = formats is not None and "pdf" in wanted
         written = write_report(
             explanation.report, explanation.arrays, out, wanted, require_pdf=required
         )
+    if "pdf" in wanted and not any(path.suffix == ".pdf" for path in written):
+        _explain_missing_pdf()
     if not quiet:
         _summary(explanation.report, written)
 
@@ -176,6 +185,12 @@ def _bar(options: Config) -> Iterator[Started]:
             progress.update(task, description=stage, advance=1)
 
         yield started
+
+
+def _explain_missing_pdf() -> None:
+    from reportgen.render.pdf import pdf_obstacle
+
+    print(f"reportgen: {pdf_obstacle()}", file=sys.stderr)
 
 
 def _summary(report: Report, written: tuple[Path, ...]) -> None:

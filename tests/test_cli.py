@@ -266,6 +266,35 @@ class TestBadOptions:
         check_refused(run("render", file), 5)
 
 
+class TestWithoutPango:
+    @pytest.fixture(autouse=True)
+    def no_pango(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Make WeasyPrint fail as it does where Pango is missing."""
+        for name in [name for name in sys.modules if name.split(".")[0] == "weasyprint"]:
+            monkeypatch.delitem(sys.modules, name)
+
+        class Finder:
+            def find_spec(self, name: str, path: object, target: object = None) -> None:
+                if name == "weasyprint":
+                    raise OSError("cannot load library 'libpango-1.0-0'")
+
+        monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+
+    def test_the_others_are_written_and_the_package_is_named(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        outcome = run("explain", MODEL, PICTURE, "-o", tmp_path / "out", *FAST)
+        assert outcome.code == 0
+        assert "libpango-1.0-0" in outcome.err
+        names = {path.name for path in (tmp_path / "out").iterdir()}
+        assert names == {"report.html", "report.json", "maps.npz", "manifest.json"}
+
+    def test_an_explicit_request_fails(self, run: Run, tmp_path: Path) -> None:
+        outcome = run("explain", MODEL, PICTURE, "-o", tmp_path / "o", "--format", "pdf", *FAST)
+        check_refused(outcome, 5, "libpango-1.0-0")
+        assert not (tmp_path / "o").exists()
+
+
 class TestOutput:
     def test_a_file_stands_in_the_way(self, run: Run, tmp_path: Path) -> None:
         taken = tmp_path / "out"

@@ -119,10 +119,11 @@ def _comparison(story: _Story) -> Iterator[Choice]:
         yield "pair-order", str(closest)
     elif closest:
         yield "agreement", ""
-        yield from _ends(story, str(closest), str(farthest))
     area = story.number("consensus.area")
     if area is not None:
         yield "consensus" if area else "no-consensus", ""
+    if closest and closest != farthest:
+        yield from _ends(story, str(closest), str(farthest))
 
 
 def _ends(story: _Story, closest: str, farthest: str) -> Iterator[Choice]:

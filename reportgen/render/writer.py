@@ -43,7 +43,7 @@ def write_report(
     data = encode_json(report.model_dump(mode="json"))
     # Drawn from what is written, so that drawing it again gives the same bytes.
     written = parse_report(data, DATA)
-    pages = _pages(written, arrays, data, _possible(formats, require_pdf))
+    pages = _pages(written, arrays, data, possible_formats(formats, require_pdf))
     return _publish(directory, {DATA: data, ARRAYS: pack(arrays), **pages})
 
 
@@ -57,7 +57,7 @@ def render_files(
     """
     check_formats(formats)
     report, arrays = read_report(path)
-    pages = _pages(report, arrays, path.read_bytes(), _possible(formats, require_pdf))
+    pages = _pages(report, arrays, path.read_bytes(), possible_formats(formats, require_pdf))
     return _add(path, pages)
 
 
@@ -80,8 +80,8 @@ def check_directory(directory: Path) -> None:
         )
 
 
-def _possible(formats: Collection[str], require_pdf: bool) -> Collection[str]:
-    """Return the formats that can be made here."""
+def possible_formats(formats: Collection[str], require_pdf: bool) -> Collection[str]:
+    """Return the formats that can be made here; raise OutputError for a required PDF that cannot."""
     if "pdf" not in formats:
         return formats
     from reportgen.render.pdf import pdf_obstacle
