@@ -81,7 +81,10 @@ def check_directory(directory: Path) -> None:
 
 
 def possible_formats(formats: Collection[str], require_pdf: bool) -> Collection[str]:
-    """Return the formats that can be made here; raise OutputError for a required PDF that cannot."""
+    """Return the formats that can be made here.
+
+    Raises OutputError where a PDF is required and Pango is missing.
+    """
     if "pdf" not in formats:
         return formats
     from reportgen.render.pdf import pdf_obstacle
