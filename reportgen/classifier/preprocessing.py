@@ -195,12 +195,12 @@ def _offset(length: int, cropped: int) -> int:
 
 def _rescaled(box: Box, size: tuple[int, int], other: tuple[int, int]) -> Box:
     """Return a box on a picture of ``size`` (width, height) for the same picture of ``other``."""
-    across, down = other[0] / size[0], other[1] / size[1]
+    # Multiplied first: a whole side of one picture is then exactly a whole side of the other.
     return Box(
-        left=box.left * across,
-        top=box.top * down,
-        right=box.right * across,
-        bottom=box.bottom * down,
+        left=box.left * other[0] / size[0],
+        top=box.top * other[1] / size[1],
+        right=box.right * other[0] / size[0],
+        bottom=box.bottom * other[1] / size[1],
     )
 
 

@@ -62,8 +62,9 @@ def difference(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
     return float(np.abs(ours - theirs).max()) if ours.shape == theirs.shape else np.inf
 
 
-# The library resizes with another routine; the largest difference measured is 2.4e-7.
-LIBRARY_ROUNDING = 1e-6
+# The library resizes with another routine, and runs the network in another order of memory; the
+# largest difference measured is 1.5e-6.
+LIBRARY_ROUNDING = 1e-5
 
 
 @pytest.mark.parametrize("shape", [SQUARE, WIDE])

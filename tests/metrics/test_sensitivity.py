@@ -109,7 +109,7 @@ def test_maps_are_made_with_the_reduced_counts_on_the_clean_picture_too() -> Non
         return identity(method, pixels, config)
 
     measured(explain)
-    assert seen == [(DRAWS + 1, 40)]
+    assert seen == [(DRAWS + 1, Config().sensitivity_samples)]
 
 
 def test_reduced_counts_are_never_more_than_those_of_the_run() -> None:
