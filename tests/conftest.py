@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run: a failure belongs to the change that it follows.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 _ASSETS = "REPORTGEN_ASSETS"
 _BESIDE_THE_CHECKOUT = Path(__file__).parents[2] / "shared" / "assets"

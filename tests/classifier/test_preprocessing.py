@@ -277,7 +277,8 @@ def test_the_crop_returns_to_whole_pixels_of_the_resized_picture(
     cut = (left * across, top * down, right * across, bottom * down)
     assert cut == pytest.approx([round(edge) for edge in cut], abs=1e-6)
     assert (cut[3] - cut[1], cut[2] - cut[0]) == pytest.approx(crop, abs=1e-6)
-    inside = min(cut) >= -1e-6 and cut[2] <= prepared.resized[0] and cut[3] <= prepared.resized[1]
+    left, top, right, bottom = (round(edge) for edge in cut)
+    inside = min(left, top) >= 0 and right <= prepared.resized[0] and bottom <= prepared.resized[1]
     assert inside == (not prepared.notes)
 
 
