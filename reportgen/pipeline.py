@@ -213,7 +213,8 @@ def _report(subject: _Subject, gathered: _Gathered, ledger: provenance.Ledger) -
         sections=(),
         provenance=_provenance(subject, ledger),
         run=Run(
-            created=datetime.now(UTC).isoformat(timespec="seconds"), seconds=dict(ledger.seconds)
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds={**ledger.seconds, "total": sum(ledger.seconds.values())},
         ),
     )
 

@@ -238,7 +238,10 @@ class Provenance(Record):
 
 
 class Run(Record):
-    """The only part that differs between two runs on the same inputs and machine."""
+    """The only part that differs between two runs on the same inputs and machine.
+
+    ``seconds`` are those of each stage, and of all stages together under "total".
+    """
 
     created: str
     seconds: Mapping[str, float]
