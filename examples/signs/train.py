@@ -141,6 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train and save the road sign classifier.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to fill")
     path = parser.parse_args().out / "signs.pt2"
+    path.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     torch.manual_seed(0)
     network = SignNet(len(LABELS))
