@@ -21,7 +21,7 @@ from reportgen.classifier.opened import Opened
 from reportgen.classifier.preprocessing import Prepared, display_copy, prepare
 from reportgen.config import Config, split_names
 from reportgen.errors import NotApplicable, ReportgenError, UsageError, unknown_name
-from reportgen.facts import facts_of
+from reportgen.facts import CONSTANT_MAP, facts_of
 from reportgen.findings import findings_of
 from reportgen.image import Picture
 from reportgen.metrics import METRICS, Context
@@ -40,7 +40,6 @@ from reportgen.records import (
 
 Arrays = Mapping[str, NDArray[np.generic]]
 _DISPLAY_SIDE = 1024
-_CONSTANT = "constant map"
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def _attribution(method: Method, explained: Explained, found: Tensor) -> Attribu
         resolution=explained.resolution,
         settings=explained.settings,
         arrays={key: f"{key}.{name}" for key in explained.arrays},
-        notes=(*explained.notes, _CONSTANT) if constant else explained.notes,
+        notes=(*explained.notes, CONSTANT_MAP) if constant else explained.notes,
     )
 
 
