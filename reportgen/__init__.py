@@ -1,7 +1,7 @@
 """reportgen: from an image classifier and a picture to a Model Explainability Report.
 
-``explain`` is the whole tool in one call; ``Explanation`` is what it returns. Nothing heavy is
-imported before one of them is used.
+``explain`` is the whole tool in one call, for one picture; ``survey`` for many pictures and models.
+Nothing heavy is imported before one of them is used.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reportgen.api import Explanation, explain, load
+    from reportgen.api import Explanation, Surveyed, explain, load, survey
 
 __version__ = "0.1.0"
-__all__ = ["Explanation", "explain", "load"]
+__all__ = ["Explanation", "Surveyed", "explain", "load", "survey"]
 
 
 def __getattr__(name: str) -> Any:

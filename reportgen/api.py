@@ -1,10 +1,11 @@
-"""The Python call: a model and a picture in, a report out that can be saved and shows itself."""
+"""The Python calls: models and pictures in, reports out that can be saved and show themselves."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,32 @@ from reportgen.classifier.loading import open_model
 from reportgen.classifier.metadata import combine
 from reportgen.classifier.sidecar import flag_hints, sidecar_hints
 from reportgen.config import Config, load_config
+from reportgen.errors import ImageError
 from reportgen.image import open_image
 from reportgen.pipeline import make_report
 from reportgen.records import Report
 from reportgen.render.html import to_html
 from reportgen.render.reader import read_report
 from reportgen.render.writer import FORMATS, write_report
+from reportgen.series import Candidate, Wanted, contenders_of, run_series
+from reportgen.surveys.records import Survey
 
 Model = str | os.PathLike[str] | nn.Module
 Picture = str | os.PathLike[str] | Image | NDArray[Any]
+
+ENDINGS = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm",
+    ".pbm", ".pnm", ".jp2", ".j2k", ".avif",
+)  # fmt: skip
+"""How the names of pictures in a folder end; its other files are passed over."""
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """A survey, and the files that stand in its folder."""
+
+    survey: Survey
+    files: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,79 @@ def explain(
     given = combine(flag_hints(options), sidecar_hints(model))
     report, arrays = make_report(opened, given, picture, options, started)
     return Explanation(report, arrays)
+
+
+def survey(
+    models: Model | Sequence[Model],
+    images: Picture | Sequence[Picture],
+    out: str | os.PathLike[str],
+    config: Config | Mapping[str, Any] | None = None,
+    formats: Collection[str] = FORMATS,
+    started: Callable[[str], None] = lambda stage: None,
+) -> Surveyed:
+    """Explain many pictures with one or several models, and write it all to the folder ``out``.
+
+    ``models`` and ``images`` are what ``explain`` takes; a path may also be a folder of pictures,
+    which are then taken in the order of their names. Each report is written before the next is
+    made, so memory does not grow with their number. A picture that cannot be explained is an entry
+    with the reason. ``started`` hears of each picture. "html" in ``formats`` is for the reports of
+    the pictures as well, "pdf" for the survey alone.
+
+    Raises UsageError, ModelError or OutputError for what cannot be used, ImageError where no
+    picture could be explained; then nothing is written.
+    """
+    options = config if isinstance(config, Config) else load_config(flags=config)
+    sources = [models] if isinstance(models, str | os.PathLike | nn.Module) else models
+    pictures, passed_over = find_pictures(images)
+    opened = [
+        (
+            open_model(model, options.arch, options.trust_pickle),
+            combine(flag_hints(options), sidecar_hints(model)),
+        )
+        for model in sources
+    ]
+    candidates = [Candidate(_name(picture), partial(open_image, picture)) for picture in pictures]
+    wanted = Wanted(Path(out), formats, "pdf" in formats, passed_over)
+    return Surveyed(*run_series(contenders_of(opened), candidates, options, wanted, started))
+
+
+def find_pictures(images: Picture | Sequence[Picture]) -> tuple[tuple[Picture, ...], int]:
+    """Return pictures, those of folders sorted by name, and how many other files lie there.
+
+    A path that is no folder is returned as it is. Folders inside a folder are not looked into.
+    Raises ImageError for a folder that has no pictures or cannot be read.
+    """
+    given = [images] if isinstance(images, str | os.PathLike | Image | np.ndarray) else images
+    found: list[Picture] = []
+    passed_over = 0
+    for image in given:
+        if isinstance(image, str | os.PathLike) and Path(image).is_dir():
+            inside, others = _inside(Path(image))
+            found.extend(inside)
+            passed_over += others
+        else:
+            found.append(image)
+    return tuple(found), passed_over
+
+
+def _inside(folder: Path) -> tuple[list[Path], int]:
+    try:
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        raise ImageError(
+            f"The folder '{folder}' cannot be read ({error.strerror}); name another one."
+        ) from None
+    pictures = [path for path in files if path.suffix.lower() in ENDINGS]
+    if not pictures:
+        raise ImageError(
+            f"There is no picture in the folder '{folder}'; expected files ending in "
+            f"{', '.join(ENDINGS)}."
+        )
+    return pictures, len(files) - len(pictures)
+
+
+def _name(picture: Picture) -> str:
+    return Path(picture).name if isinstance(picture, str | os.PathLike) else "image"
 
 
 def load(report: str | os.PathLike[str]) -> Explanation:

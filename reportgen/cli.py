@@ -11,16 +11,18 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
 from reportgen.config import Config, load_config, split_names
-from reportgen.errors import ImageError, ModelError, ReportgenError
+from reportgen.errors import ImageError, ModelError, ReportgenError, UsageError
 
 if TYPE_CHECKING:
     from reportgen.records import Report
+    from reportgen.surveys.records import Survey
 
 app = typer.Typer(
     add_completion=False,
@@ -30,7 +32,7 @@ app = typer.Typer(
 )
 Started = Callable[[str], None]
 _INTERRUPTED = 130
-_OWN = ("model", "image", "out", "config", "formats", "quiet")
+_OWN = ("paths", "model", "out", "config", "formats", "quiet")
 
 
 def main() -> None:
@@ -48,47 +50,104 @@ def main() -> None:
 
 def _explain(
     context: typer.Context,
-    model: Annotated[
-        str,
-        typer.Argument(help="A model file (.pt, .pth, .safetensors, .pt2) or torchvision:NAME."),
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATHS",
+            help="A model file (.pt, .pth, .safetensors, .pt2) or torchvision:NAME, unless --model "
+            "names one; then pictures, or folders of them.",
+        ),
     ],
-    image: Annotated[str, typer.Argument(help="A picture.")],
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model; given again, several are compared.")
+    ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the report.")] = Path("out"),
     config: Annotated[Path | None, typer.Option(help="A TOML file with options.")] = None,
     formats: Annotated[
-        str | None, typer.Option("--format", help="What to write: html,pdf,json (all by default).")
+        str | None,
+        typer.Option("--format", help="What to write: html,pdf,json,csv (all by default)."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     **_: Any,
 ) -> None:
-    """Explain what MODEL says about IMAGE: report.html, report.pdf and report.json."""
-    options = load_config(config, _flags(context))
-    wanted = split_names(formats) if formats else ("html", "pdf", "json")
-    _check_paths(model, image)
-    from reportgen.render.writer import (
-        check_directory,
-        check_formats,
-        possible_formats,
-        write_report,
-    )
+    """Explain what a model says about a picture: report.html, report.pdf, report.json, table.csv.
 
-    required = formats is not None and "pdf" in wanted
+    Several pictures, a folder, or several models make a survey, with a report for each picture in
+    images/.
+    """
+    options = load_config(config, _flags(context))
+    models, images = _models_and_images(model or [], paths)
+    _check_paths(models, images)
+    task = _Task(models, images, out, options, _wanted(formats, out), formats is not None, quiet)
+    if len(models) > 1 or len(images) > 1 or Path(images[0]).is_dir():
+        _survey(task)
+    else:
+        _report(task)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What the command line asks for; ``formats`` are those that can be made here."""
+
+    models: list[str]
+    images: list[str]
+    out: Path
+    options: Config
+    formats: tuple[str, ...]
+    chosen: bool
+    quiet: bool
+
+
+def _models_and_images(models: list[str], paths: list[str]) -> tuple[list[str], list[str]]:
+    """Return the models and the pictures: without --model the first path is the model."""
+    if models:
+        return models, paths
+    if len(paths) < 2:
+        raise UsageError(
+            f"Expected a model and a picture, but only '{paths[0]}' was given; give both, or name "
+            "the model with --model."
+        )
+    return paths[:1], paths[1:]
+
+
+def _wanted(formats: str | None, out: Path) -> tuple[str, ...]:
+    """Return the formats to write, after checking that they can be written."""
+    from reportgen.render.writer import FORMATS, check_directory, check_formats, possible_formats
+
+    wanted = split_names(formats) if formats else FORMATS
     check_formats(wanted)
     check_directory(out)
-    if required:
+    if formats is not None:
         possible_formats(wanted, require_pdf=True)
-    from reportgen.api import explain
+    return wanted
 
-    with _progress(quiet, options) as started:
-        explanation = explain(model, image, options, started)
+
+def _report(task: _Task) -> None:
+    from reportgen.api import explain
+    from reportgen.render.writer import write_report
+
+    required = task.chosen and "pdf" in task.formats
+    with _progress(task.quiet, _stages(task.options)) as started:
+        explanation = explain(task.models[0], task.images[0], task.options, started)
         started("writing")
         written = write_report(
-            explanation.report, explanation.arrays, out, wanted, require_pdf=required
+            explanation.report, explanation.arrays, task.out, task.formats, require_pdf=required
         )
-    if "pdf" in wanted and not any(path.suffix == ".pdf" for path in written):
-        _explain_missing_pdf()
-    if not quiet:
+    _explain_missing_pdf(task, written)
+    if not task.quiet:
         _summary(explanation.report, written)
+
+
+def _survey(task: _Task) -> None:
+    from reportgen.api import survey
+    from reportgen.render.writer import possible_formats
+
+    formats = possible_formats(task.formats, require_pdf=False)
+    with _progress(task.quiet, len(task.images)) as started:
+        found = survey(task.models, task.images, task.out, task.options, formats, started)
+    _explain_missing_pdf(task, found.files)
+    if not task.quiet:
+        _survey_summary(found.survey, found.files)
 
 
 def _flags(context: typer.Context) -> dict[str, Any]:
@@ -151,32 +210,37 @@ def _kind(annotation: Any) -> tuple[Any, tuple[str, ...]]:
     return annotation, ()
 
 
-def _check_paths(model: str, image: str) -> None:
+def _check_paths(models: list[str], images: list[str]) -> None:
     # Before torch is imported, so that a mistyped path is refused at once.
-    if ":" not in model and not Path(model).exists():
-        raise ModelError(f"There is no model file '{model}'; give the path of one.")
-    if not Path(image).exists():
-        raise ImageError(f"There is no picture '{image}'; give the path of one.")
+    for model in models:
+        if ":" not in model and not Path(model).exists():
+            raise ModelError(f"There is no model file '{model}'; give the path of one.")
+    if not any(Path(image).exists() for image in images):
+        raise ImageError(f"There is no picture '{images[0]}'; give the path of one.")
 
 
 @contextmanager
-def _progress(quiet: bool, options: Config) -> Iterator[Started]:
+def _progress(quiet: bool, stages: int) -> Iterator[Started]:
     """Yield what hears of each stage: a bar on a terminal, plain lines elsewhere, or nothing."""
     if quiet:
         yield lambda stage: None
     elif not sys.stderr.isatty():
         yield lambda stage: print(f"reportgen: {stage}", file=sys.stderr)
     else:
-        with _bar(options) as started:
+        with _bar(stages) as started:
             yield started
 
 
+def _stages(options: Config) -> int:
+    """Return how many stages a report has, as far as the options tell."""
+    return len(split_names(options.methods)) + len(split_names(options.metrics)) + 2
+
+
 @contextmanager
-def _bar(options: Config) -> Iterator[Started]:
+def _bar(stages: int) -> Iterator[Started]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    stages = len(split_names(options.methods)) + len(split_names(options.metrics)) + 2
     columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("starting", total=stages + 1)
@@ -187,7 +251,9 @@ def _bar(options: Config) -> Iterator[Started]:
         yield started
 
 
-def _explain_missing_pdf() -> None:
+def _explain_missing_pdf(task: _Task, written: tuple[Path, ...]) -> None:
+    if "pdf" not in task.formats or any(path.suffix == ".pdf" for path in written):
+        return
     from reportgen.render.pdf import pdf_obstacle
 
     print(f"reportgen: {pdf_obstacle()}", file=sys.stderr)
@@ -206,6 +272,18 @@ def _summary(report: Report, written: tuple[Path, ...]) -> None:
         print(path)
 
 
+def _survey_summary(survey: Survey, written: tuple[Path, ...]) -> None:
+    from reportgen.render.survey_numbers import numbers_of
+    from reportgen.render.survey_text import summary
+
+    for sentence in summary(numbers_of(survey)):
+        print(sentence)
+    for line in dict.fromkeys(f"{entry.image}: {entry.reason}" for entry in survey.failed):
+        print(line)
+    for path in written:
+        print(path)
+
+
 app.command("explain")(_with_options(_explain))
 
 
@@ -214,10 +292,13 @@ def render(
     report: Annotated[Path, typer.Argument(help="A report.json with its maps.npz beside it.")],
     formats: Annotated[str, typer.Option("--format", help="What to write.")] = "html,pdf",
 ) -> None:
-    """Make HTML and PDF again from report.json, without the model."""
+    """Make HTML and PDF again from report.json, without the model; of a survey too."""
+    from reportgen.render.survey_reader import is_survey
+    from reportgen.render.survey_writer import render_survey
     from reportgen.render.writer import render_files
 
-    for path in render_files(report, split_names(formats)):
+    draw = render_survey if is_survey(report) else render_files
+    for path in draw(report, split_names(formats)):
         print(path)
 
 
@@ -229,12 +310,47 @@ def methods() -> None:
     for method in METHODS.values():
         card = method.card
         print(f"{card.key}: {card.title} ({card.category}; needs {card.needs})")
+        agnostic = ", class-agnostic" if card.class_agnostic else ""
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in method.options)
         print(f"    {card.definition}\n    {card.paper}")
+        print(
+            f"    Maps of {card.granularity}{agnostic}. {f'Options: {options}.' if options else ''}"
+        )
+        print(f"    {card.limits}")
 
 
 @app.command()
-def schema() -> None:
+def metrics() -> None:
+    """List the metrics with their cards: the metric dictionary."""
+    from reportgen.metrics import METRICS
+
+    for metric in METRICS.values():
+        card = metric.card
+        print(f"{card.key}: {card.title} ({card.category}; needs {card.needs})")
+        print(f"    {card.definition}\n    {card.paper}")
+        for quantity in card.quantities:
+            print(f"    - {quantity.title}: {quantity.direction}. {quantity.meaning}".rstrip())
+        print(f"    Beside control maps: {card.controls}.\n    {card.limits}")
+
+
+@app.command()
+def parameters(
+    report: Annotated[Path, typer.Argument(help="A report.json with its maps.npz beside it.")],
+    method: Annotated[str, typer.Argument(help="A method that the report has a map of.")],
+) -> None:
+    """Print the options behind one map of a report, as a TOML file for --config."""
+    from reportgen.parameters import parameters_of
+    from reportgen.render.reader import read_report
+
+    print(parameters_of(read_report(report)[0], method), end="")
+
+
+@app.command()
+def schema(
+    survey: Annotated[bool, typer.Option(help="The schema of a survey's report.json.")] = False,
+) -> None:
     """Print the JSON schema of report.json."""
     from reportgen.records import json_schema
+    from reportgen.surveys.records import survey_schema
 
-    print(json.dumps(json_schema(), indent=2, sort_keys=True))
+    print(json.dumps(survey_schema() if survey else json_schema(), indent=2, sort_keys=True))

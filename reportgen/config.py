@@ -7,23 +7,30 @@ sources win: defaults, then the profile, then the file, then the flags.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from reportgen.errors import UsageError
 
 Baseline = Literal["black", "mean", "image-mean", "blur", "noise"]
 Positive = Annotated[int, Field(ge=1)]
 
-PROFILES: Mapping[str, Mapping[str, int | float]] = {
+ALL = "all"
+STANDARD_METRICS = (
+    "deletion,insertion,confidence,localisation,complexity,agreement,location,randomisation,"
+    "random-logit,rotation,noise,sensitivity"
+)
+PROFILES: Mapping[str, Mapping[str, int | float | str]] = {
     "quick": {
+        "metrics": "deletion,insertion,confidence,localisation,complexity,agreement,location,"
+        "random-logit,rotation,noise,sensitivity",
         "lime_samples": 100,
         "shap_evals": 100,
         "ig_steps": 20,
-        "curve_steps": 10,
+        "curve_steps": 8,
         "control_draws": 2,
         "rotation_step": 6.0,
         "noise_draws": 1,
@@ -33,6 +40,8 @@ PROFILES: Mapping[str, Mapping[str, int | float]] = {
     },
     "standard": {},
     "full": {
+        "metrics": ALL,
+        "null_maps": 50,
         "lime_samples": 1000,
         "shap_evals": 1000,
         "ig_steps": 200,
@@ -43,8 +52,25 @@ PROFILES: Mapping[str, Mapping[str, int | float]] = {
         "sensitivity_draws": 10,
         "sensitivity_samples": 200,
         "sensitivity_steps": 20,
+        "occlusion_cells": 28,
+        "rise_masks": 4000,
+        "smoothgrad_draws": 50,
+        "gradient_shap_draws": 200,
+        "fidelity_samples": 1000,
+        "sanity_stages": 16,
+        "road_shares": "0.1,0.2,0.3,0.4,0.5,0.7,0.9",
     },
 }
+
+
+def _shares(text: str) -> str:
+    try:
+        known = all(0 < float(part) < 1 for part in text.split(","))
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError("expected shares above 0 and below 1, such as 0.2,0.5,0.8")
+    return text
 
 
 class Config(BaseModel):
@@ -92,14 +118,20 @@ class Config(BaseModel):
     )
     methods: str = Field(
         "gradcam,shap,lime,integrated-gradients,saliency",
-        description="Methods to run, separated by commas.",
+        description="Methods to run, separated by commas; all for every one.",
     )
     metrics: str = Field(
-        "deletion,insertion,agreement,location,rotation,noise,sensitivity",
-        description="Metrics to measure, separated by commas.",
+        STANDARD_METRICS, description="Metrics to measure, separated by commas; all for every one."
     )
     layer: str = Field(
-        "", description="Layer that Grad-CAM looks at. The last feature map if not given."
+        "",
+        description="Layer that class activation maps look at. The last feature map if not given.",
+    )
+    mask: str = Field(
+        "",
+        description="Where the object is: a picture of the same size, not black there; or boxes "
+        "left,top,right,bottom in pixels, separated by semicolons; or, for several pictures, a "
+        "folder with one mask for each, of the same name and ending in .png.",
     )
 
     segmentation: Literal["slic", "quickshift", "grid"] = Field(
@@ -116,22 +148,63 @@ class Config(BaseModel):
         "segment-mean", description="What LIME puts in place of a hidden segment."
     )
     shap_evals: Annotated[int, Field(ge=10)] = Field(
-        160, description="Masked pictures SHAP may look at."
+        160, description="Masked pictures that SHAP, and Kernel SHAP at least, looks at."
     )
     shap_fill: Baseline = Field("blur", description="What SHAP puts in place of a hidden segment.")
     ig_steps: Annotated[int, Field(ge=2)] = Field(50, description="Steps of Integrated Gradients.")
     ig_baseline: Baseline = Field(
         "black", description="Where the path of Integrated Gradients starts."
     )
+    ig_postprocessing: Literal["none", "smooth-equalise-otsu"] = Field(
+        "none",
+        description="What is done to the map of Integrated Gradients: nothing, or Gaussian "
+        "smoothing, adaptive histogram equalisation and Otsu's threshold.",
+    )
+    smoothgrad_draws: Positive = Field(20, description="Noisy copies that SmoothGrad averages.")
+    smoothgrad_sigma: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.15, description="Standard deviation of SmoothGrad's noise, as a share of the value range."
+    )
+    gradient_shap_draws: Positive = Field(
+        50, description="Points on the way from the baselines at which Gradient SHAP looks."
+    )
+    occlusion_cells: Annotated[int, Field(ge=2)] = Field(
+        14, description="Positions of the occluding patch down and across the picture."
+    )
+    occlusion_fill: Baseline = Field("mean", description="What the occluding patch shows.")
+    rise_masks: Annotated[int, Field(ge=10)] = Field(
+        500, description="Random masks that RISE looks through."
+    )
+    rise_cells: Annotated[int, Field(ge=2)] = Field(
+        7, description="Cells of RISE's masks down and across the picture."
+    )
+    rise_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="Share of the cells that RISE shows."
+    )
 
     curve_steps: Annotated[int, Field(ge=2)] = Field(
-        16, description="Steps of the deletion and insertion curves."
+        10, description="Steps of the deletion and insertion curves."
     )
     deletion_baseline: Baseline = Field("mean", description="What deleted pixels become.")
     insertion_baseline: Baseline = Field(
         "blur", description="The picture that insertion starts from."
     )
-    control_draws: Positive = Field(3, description="Random control maps of each kind.")
+    null_maps: Annotated[int, Field(ge=20)] = Field(
+        20, description="Smooth random maps among which every value is placed."
+    )
+    control_draws: Positive = Field(3, description="Control maps of random pixels.")
+    road_shares: Annotated[str, AfterValidator(_shares)] = Field(
+        "0.2,0.5,0.8", description="Shares of pixels that ROAD removes, separated by commas."
+    )
+    fidelity_samples: Annotated[int, Field(ge=20)] = Field(
+        200,
+        description="Random removals behind infidelity, and each kind of faithfulness correlation.",
+    )
+    stability_seeds: Annotated[int, Field(ge=2)] = Field(
+        10, description="Seeds under which sampled methods are repeated."
+    )
+    sanity_stages: Positive = Field(
+        4, description="Stages in which the cascading randomisation destroys the model."
+    )
     rotation_step: Annotated[float, Field(gt=0, le=45)] = Field(
         3.0, description="Grid of the rotation search, in degrees."
     )
@@ -139,13 +212,20 @@ class Config(BaseModel):
     sensitivity_radius: Annotated[float, Field(gt=0, le=1)] = Field(
         4 / 255, description="Largest change of a pixel in max-sensitivity, pixels in [0, 1]."
     )
-    sensitivity_draws: Positive = Field(2, description="Noisy copies for max-sensitivity.")
+    sensitivity_draws: Positive = Field(
+        2, description="Noisy copies behind max-sensitivity and the other stability metrics."
+    )
     sensitivity_samples: Annotated[int, Field(ge=10)] = Field(
-        30, description="LIME samples and SHAP evaluations for each copy in max-sensitivity."
+        30, description="LIME samples, SHAP evaluations and RISE masks where maps are made again."
     )
     sensitivity_steps: Annotated[int, Field(ge=2)] = Field(
-        8, description="Steps of Integrated Gradients for each copy in max-sensitivity."
+        8, description="Steps and draws of gradient methods where maps are made again."
     )
+
+
+def names_asked(text: str, table: Collection[str]) -> tuple[str, ...]:
+    """Return the names in a comma-separated list; all of ``table`` for "all"."""
+    return tuple(table) if text.strip() == ALL else split_names(text)
 
 
 def load_config(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
@@ -180,4 +260,5 @@ def _sentence(error: ValidationError) -> str:
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"Unknown option '{name}'; the known ones are: {', '.join(Config.model_fields)}."
-    return f"Option '{name}' cannot be {first['input']!r}: {first['msg']}."
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"Option '{name}' cannot be {first['input']!r}: {reason}."

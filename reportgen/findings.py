@@ -12,14 +12,19 @@ from dataclasses import dataclass
 from reportgen.facts import (
     CONSTANT_MAP,
     CURVES,
+    DESTROYED,
+    FAILS_FROM,
     LITTLE_CHANGE,
+    SEEDS,
+    SIGNIFICANT,
+    STABLE,
     assumptions,
     decimal,
     degrees,
     percent,
 )
 from reportgen.perturbation.controls import CONTROLS
-from reportgen.records import Finding, Report, Severity
+from reportgen.records import Attribution, Finding, Report, Severity
 from reportgen.wording import Wording, read_wording
 
 SMALL_MARGIN = 0.1
@@ -45,6 +50,16 @@ class _View:
         """Return the number behind a fact, or None where there is no such fact or number."""
         fact = self.wording.facts.get(name)
         return fact.value if fact and isinstance(fact.value, float | int) else None
+
+    def text(self, name: str) -> str:
+        """Return the text of a fact; empty where there is no such fact."""
+        fact = self.wording.facts.get(name)
+        return fact.text if fact else ""
+
+    @property
+    def attributions(self) -> tuple[Attribution, ...]:
+        """The maps of the report."""
+        return self.report.attributions
 
     def finding(self, key: str, severity: Severity, threshold: str, subject: str = "") -> Finding:
         sentence = self.wording.sentence(key, subject)
@@ -106,10 +121,13 @@ def _controls(view: _View) -> Iterator[Finding]:
         better = tuple(None if fact is None else bool(fact.value) for fact in facts)
         if better in _VERDICTS:
             key, severity = _VERDICTS[better]
-            yield view.finding(key, severity, _BEST_DRAW, method)
+            yield view.finding(key, severity, _AS_GOOD, method)
 
 
-_BEST_DRAW = "the best of all draws of smooth noise, to three decimals"
+_AS_GOOD = (
+    "(1 + smooth random maps that do as well) / (1 + all of them), at most "
+    f"{percent(SIGNIFICANT)} for a map that does better"
+)
 # Whether a map is better in deletion and in insertion; None where that curve cannot tell.
 _VERDICTS: Mapping[tuple[bool | None, ...], tuple[str, Severity]] = {
     (True, True): ("beats-noise", "pass"),
@@ -124,9 +142,12 @@ _VERDICTS: Mapping[tuple[bool | None, ...], tuple[str, Severity]] = {
 
 
 def _simple_controls(view: _View) -> Iterator[Finding]:
-    fixed = [key for key, control in CONTROLS.items() if not control.random]
+    fixed = tuple(key for key, control in CONTROLS.items() if not control.random)
     for attribution in view.report.attributions:
-        for control in fixed:
+        # Pixels that go one by one destroy a picture sooner than coarse patches: a map as fine as
+        # that has to beat random pixels too.
+        fine = attribution.card.granularity == "pixels"
+        for control in (*fixed, *(("random",) if fine else ())):
             if _worse_than(view, attribution.method, control):
                 yield view.finding(
                     f"no-better-than-{control}",
@@ -231,6 +252,47 @@ def _flat(view: _View) -> Iterator[Finding]:
             )
 
 
+def _destroyed(view: _View) -> Iterator[Finding]:
+    told = [(a.method, view.text(f"{a.method}.{DESTROYED}.verdict")) for a in view.attributions]
+    failing = [method for method, verdict in told if verdict == "fails"]
+    for method in failing:
+        yield view.finding("ignores-model", "problem", _UNCHANGED, method)
+    if not failing and "sanity.passing" in view.wording.facts:
+        yield view.finding("notices-model", "pass", _UNCHANGED)
+
+
+_UNCHANGED = (
+    f"a rank correlation with the map under random weights of {FAILS_FROM} or more, or of "
+    f"-{FAILS_FROM} or less where that of strength is {FAILS_FROM} or more"
+)
+
+
+def _seeds(view: _View) -> Iterator[Finding]:
+    for attribution in view.attributions:
+        method = attribution.method
+        if view.text(f"{method}.{SEEDS}.verdict") == "unstable":
+            yield view.finding("unstable-seeds", "caution", _SHARED, method)
+
+
+_SHARED = f"a mean Jaccard index of the five highest segments below {STABLE}"
+
+
+def _object(view: _View) -> Iterator[Finding]:
+    for attribution in view.attributions:
+        own = view.report.measurement("relevance_rank_accuracy", attribution.method)
+        if own is None or own.yardstick is None or own.yardstick.p is None:
+            continue
+        if own.yardstick.p > SIGNIFICANT:
+            yield view.finding("off-mask", "caution", _AS_GOOD, attribution.method)
+
+
+def _agnostic(view: _View) -> Iterator[Finding]:
+    for attribution in view.attributions:
+        if attribution.card.class_agnostic:
+            threshold = "a method that gives nearly the same map for every class"
+            yield view.finding("class-agnostic", "note", threshold, attribution.method)
+
+
 def _skipped(view: _View) -> Iterator[Finding]:
     if view.report.skipped:
         yield view.finding("skipped", "note", "any step that was not made")
@@ -249,6 +311,10 @@ RULES: tuple[Rule, ...] = (
     _blur,
     _noise,
     _sensitivity,
+    _destroyed,
+    _seeds,
+    _object,
+    _agnostic,
     _assumed,
     _pickle,
     _skipped,

@@ -12,19 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reportgen import provenance
-from reportgen.attribution import METHODS, Explained, Method, Request
+from reportgen.attribution import METHODS, Explained, Method, Request, layer_finder
 from reportgen.attribution.segmentation import segment
 from reportgen.classifier.classifier import Classifier, classifier_from
 from reportgen.classifier.device import describe
+from reportgen.classifier.layers import FeatureLayer
 from reportgen.classifier.metadata import Hints
 from reportgen.classifier.opened import Opened
-from reportgen.classifier.preprocessing import Prepared, display_copy, prepare
-from reportgen.config import Config, split_names
+from reportgen.classifier.preprocessing import Prepared, display_copy, prepare, prepare_mask
+from reportgen.config import ALL, PROFILES, STANDARD_METRICS, Config, names_asked
 from reportgen.errors import NotApplicable, ReportgenError, UsageError, unknown_name
 from reportgen.facts import CONSTANT_MAP, facts_of
 from reportgen.findings import findings_of
 from reportgen.image import Picture
-from reportgen.metrics import METRICS, Context
+from reportgen.mask import mask_for, open_mask
+from reportgen.metrics import METRICS, Context, Shared
 from reportgen.narrative.templates import sections_of
 from reportgen.records import (
     Attribution,
@@ -32,6 +34,7 @@ from reportgen.records import (
     ImageRecord,
     Measurement,
     Prediction,
+    Preprocessing,
     Provenance,
     Report,
     Run,
@@ -54,16 +57,25 @@ class _Subject:
     config: Config
     segments: NDArray[np.int64]
     segmentation: str
+    layer: Callable[[], FeatureLayer]
+    mask: Tensor | None
 
     def request(self, pixels: Tensor, config: Config) -> Request:
-        """Return the request to explain pixels (n, C, H, W) under ``config``."""
+        """Return the request to explain pixels (n, C, H, W) under ``config``.
+
+        Another target or seed in ``config`` than the run's is honoured.
+        """
+        index = self.prediction.target.index
+        if config.target != self.config.target:
+            index = self.classifier.find_target(config.target)
         return Request(
-            self.classifier,
-            pixels,
-            self.prediction.target.index,
-            config.model_copy(update={"segmentation": self.segmentation}),
-            config.seed,
-            self.segments,
+            classifier=self.classifier,
+            pixels=pixels,
+            target=index,
+            config=config.model_copy(update={"segmentation": self.segmentation}),
+            seed=config.seed,
+            segments=self.segments,
+            layer=self.layer,
         )
 
 
@@ -88,44 +100,92 @@ def make_report(
 ) -> tuple[Report, Arrays]:
     """Return the report on one model and one picture, and the arrays behind it.
 
-    ``given`` is what the user said about the model; ``started`` hears the name of each stage.
-    Raises UsageError for names that do not exist, ModelError and ImageError for what cannot be
-    used. A method or metric that fails is in the report as skipped.
+    ``given`` is what the user said about the model. Otherwise as ``report_on``; raises ModelError
+    for a model that cannot be used.
     """
-    methods = _known("method", config.methods, METHODS)
-    metrics = _known("metric", config.metrics, METRICS)
-    ledger = provenance.Ledger(started)
-    gathered = _Gathered([], [], [], [], {}, {})
+    _chosen(config)  # a mistyped name is refused before the model is made ready
     with classifier_from(opened, given, config) as classifier:
-        counter = classifier.evaluator.counter
-        ledger.counts = lambda: (counter.forward, counter.backward)
-        with ledger.stage("prediction"):
-            subject = _subject(classifier, picture, config)
-        for name in methods:
-            with ledger.stage(name):
-                _explain(subject, METHODS[name], gathered)
-        for name in metrics:
-            with ledger.stage(name):
-                _measure(subject, name, gathered)
-        report = _report(subject, gathered, ledger)
+        return report_on(classifier, picture, config, started)
+
+
+def report_on(
+    classifier: Classifier,
+    picture: Picture,
+    config: Config,
+    started: Callable[[str], None] = lambda stage: None,
+) -> tuple[Report, Arrays]:
+    """Return the report on one picture by a model that is ready, and the arrays behind it.
+
+    ``started`` hears the name of each stage. Raises UsageError for names that do not exist and
+    ImageError for a picture that cannot be used. A method or metric that fails is in the report as
+    skipped.
+    """
+    methods, metrics = _chosen(config)
+    counter = classifier.evaluator.counter
+    ledger = provenance.Ledger(started, lambda: (counter.forward, counter.backward))
+    gathered = _Gathered([], [], [], [], {}, {})
+    with ledger.stage("prediction"):
+        subject = _subject(classifier, picture, config)
+    for name in methods:
+        with ledger.stage(name):
+            _explain(subject, METHODS[name], gathered)
+    context = _context(subject, gathered)
+    for name in metrics:
+        with ledger.stage(name):
+            _measure(context, name, gathered)
+    report = _report(subject, gathered, ledger)
     return _told(report), {**gathered.arrays, **_pictures(subject)}
+
+
+def _chosen(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the methods and of the metrics that are asked for."""
+    return _known("method", config.methods, METHODS), _metrics(config)
 
 
 def _known(kind: str, text: str, table: Mapping[str, object]) -> tuple[str, ...]:
     """Return the chosen names in the table's order."""
-    names = split_names(text)
+    names = names_asked(text, table)
     for name in names:
         if name not in table:
             raise unknown_name(kind, name, table)
     return tuple(name for name in table if name in names)
 
 
+def _metrics(config: Config) -> tuple[str, ...]:
+    names = _known("metric", config.metrics, METRICS)
+    # Who has no mask and never asked for it by name need not read that it is missing.
+    asked = config.metrics not in (ALL, *(profile.get("metrics") for profile in PROFILES.values()))
+    asked = asked and config.metrics != STANDARD_METRICS
+    return names if config.mask or asked else tuple(n for n in names if n != "localisation")
+
+
 def _subject(classifier: Classifier, picture: Picture, config: Config) -> _Subject:
     prepared = prepare(picture.image, classifier.record.preprocessing)
     pixels = prepared.pixels.to(classifier.device)
     prediction = classifier.predict(pixels, config.target)
-    found = segment(prepared.pixels, config)
-    return _Subject(classifier, picture, prepared, pixels, prediction, config, *found)
+    segments, kind = segment(prepared.pixels, config)
+    return _Subject(
+        classifier=classifier,
+        picture=picture,
+        prepared=prepared,
+        pixels=pixels,
+        prediction=prediction,
+        config=config,
+        segments=segments,
+        segmentation=kind,
+        layer=layer_finder(classifier, pixels, prediction.target.index, config.layer),
+        mask=_mask(picture, classifier.record.preprocessing, classifier.device, config),
+    )
+
+
+def _mask(
+    picture: Picture, preprocessing: Preprocessing, device: torch.device, config: Config
+) -> Tensor | None:
+    """Return where the object is, as the network sees it (H, W) bool; None where nobody says."""
+    if not config.mask:
+        return None
+    mask = open_mask(mask_for(config.mask, picture.name), picture.image.size)
+    return prepare_mask(mask, preprocessing).to(device)
 
 
 def _explain(subject: _Subject, method: Method, gathered: _Gathered) -> None:
@@ -168,25 +228,34 @@ def _attribution(method: Method, explained: Explained, found: Tensor) -> Attribu
     )
 
 
-def _measure(subject: _Subject, name: str, gathered: _Gathered) -> None:
+def _context(subject: _Subject, gathered: _Gathered) -> Context:
     def explain(method: str, pixels: Tensor, config: Config) -> Tensor:
         return METHODS[method].explain(subject.request(pixels, config)).maps
 
-    context = Context(
+    return Context(
         classifier=subject.classifier,
         pixels=subject.pixels,
         prediction=subject.prediction,
         maps=gathered.maps,
         config=subject.config,
         explain=explain,
+        cards={attribution.method: attribution.card for attribution in gathered.attributions},
+        segments=torch.from_numpy(subject.segments).to(subject.pixels.device),
+        mask=subject.mask,
+        shared=Shared(subject.classifier.evaluator.counter),
     )
+
+
+def _measure(context: Context, name: str, gathered: _Gathered) -> None:
     try:
-        measured = METRICS[name].measure(context)
+        with context.shared.costing() as cost:
+            measured = METRICS[name].measure(context)
     except Exception as error:  # one failing metric never costs the user the others
         gathered.skipped.append(Skipped(step=name, reason=_reason(error)))
         return
     gathered.cards.append(METRICS[name].card)
-    gathered.measurements.extend(measured.measurements)
+    costed = (m.model_copy(update={"cost": cost()}) for m in measured.measurements)
+    gathered.measurements.extend(costed)
     gathered.arrays.update(measured.arrays)
     gathered.skipped.extend(measured.skipped)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from reportgen.records import Passes
@@ -66,6 +67,7 @@ def machine() -> str:
     return f"{platform.system()} {platform.machine()}"
 
 
+@cache
 def _version(name: str) -> str:
     try:
         return version(name)

@@ -12,12 +12,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-SCHEMA_VERSION: Literal["1.0"] = "1.0"
+SCHEMA_VERSION: Literal["1.1"] = "1.1"
+# 1.0 has no quantities, yardsticks and costs; what it lacks has a default.
+READABLE_VERSIONS = ("1.0", "1.1")
 
 Source = Literal[
     "file", "weights metadata", "model.toml", "option", "argument", "detected", "assumed"
 ]
 Direction = Literal["higher is better", "lower is better", "descriptive"]
+Form = Literal["decimal", "percent", "count"]
+Granularity = Literal["pixels", "patches", "segments", "feature map"]
 Severity = Literal["problem", "caution", "note", "pass"]
 
 
@@ -34,11 +38,29 @@ class Sourced(Record):
     source: Source
 
 
+class Quantity(Record):
+    """One of the numbers that a metric gives: its key, what it is called, and how it is read.
+
+    ``key`` is the ``metric`` of its measurements. An open end of ``range`` is None; ``form`` is how
+    the number is written; ``meaning`` says what it is where the card's definition does not.
+    """
+
+    key: str
+    title: str
+    meaning: str = ""
+    direction: Direction = "descriptive"
+    range: tuple[float | None, float | None] = (None, None)
+    form: Form = "decimal"
+
+
 class Card(Record):
     """What a method or a metric is, for the reader of a report and for ``reportgen methods``.
 
     ``direction`` and ``range`` speak of the metric's value (for a method: of the map's values);
-    an open end of ``range`` is None.
+    an open end of ``range`` is None. ``quantities`` are the numbers that a metric gives, and
+    ``controls`` says which control maps they are placed among, or why there are none.
+    ``granularity`` is how fine a method's maps are; a ``class_agnostic`` method gives nearly the
+    same map for every class.
     """
 
     key: str
@@ -52,6 +74,10 @@ class Card(Record):
     seeding: str
     self_check: str = ""
     limits: str = ""
+    quantities: tuple[Quantity, ...] = ()
+    controls: str = ""
+    granularity: Granularity | None = None
+    class_agnostic: bool = False
 
 
 class Preprocessing(Record):
@@ -143,12 +169,44 @@ class Attribution(Record):
     notes: tuple[str, ...] = ()
 
 
+class Yardstick(Record):
+    """Where a value stands among the same values of ``maps`` control maps that know no model.
+
+    ``mean`` and ``sd`` (of the sample) are theirs, ``z`` is (value - mean) / sd, None where they
+    are all equal. ``percentile`` in [0, 1] is the share of them that the value is better than (of a
+    descriptive value: that it is above), equal ones counting half. ``p`` in (0, 1] is how likely a
+    control map is to do as well: (1 + those at least as good) / (1 + ``maps``); None for a
+    descriptive value.
+    """
+
+    controls: str
+    maps: int
+    mean: float
+    sd: float
+    z: float | None
+    percentile: float
+    p: float | None
+
+
+class Cost(Record):
+    """The images sent through the network for a metric, all its subjects together.
+
+    ``shared_forward`` and ``shared_backward`` are those of them that other metrics read as well.
+    """
+
+    forward: int
+    backward: int
+    shared_forward: int = 0
+    shared_backward: int = 0
+
+
 class Measurement(Record):
     """One measured number: ``metric`` of ``subject`` (a method, a control map, "prediction").
 
     ``value`` is None where the measurement was made and has no number (nothing flipped up to 180
     degrees); ``note`` then says so. ``interval`` is (low, high), its kind named in
-    ``interval_kind``. ``array`` names the curve behind the number, if there is one.
+    ``interval_kind``. ``array`` names the curve behind the number, if there is one. ``yardstick``
+    is its place among control maps; None where a control map has no such number.
     """
 
     metric: str
@@ -163,6 +221,8 @@ class Measurement(Record):
     detail: Mapping[str, JsonValue] = {}
     array: str | None = None
     note: str = ""
+    yardstick: Yardstick | None = None
+    cost: Cost | None = None
 
 
 class Skipped(Record):
@@ -250,7 +310,7 @@ class Run(Record):
 class Report(Record):
     """The Model Explainability Report of one model and one picture."""
 
-    schema_version: Literal["1.0"] = SCHEMA_VERSION
+    schema_version: Literal["1.0", "1.1"] = SCHEMA_VERSION
     model: ModelRecord
     image: ImageRecord
     prediction: Prediction

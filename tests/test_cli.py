@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import struct
 import subprocess
@@ -74,7 +75,9 @@ def test_explain_writes_a_whole_report(run: Run, tmp_path: Path) -> None:
     outcome = run("explain", MODEL, PICTURE, "-o", tmp_path / "out", *FAST)
     assert outcome.code == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"report.html", "report.pdf", "report.json", "maps.npz", "manifest.json"}
+    assert names == {
+        "report.html", "report.pdf", "report.json", "table.csv", "maps.npz", "manifest.json",
+    }  # fmt: skip
     assert outcome.out.startswith("stop, 0.99")
     assert str(tmp_path / "out" / "report.pdf") in outcome.out
     assert "reportgen: gradcam\n" in outcome.err  # plain lines where there is no terminal
@@ -103,14 +106,99 @@ def test_render_needs_no_model(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "report.html").read_bytes() == first
 
 
+def test_render_makes_the_table_too(run: Run, tmp_path: Path) -> None:
+    run("explain", MODEL, PICTURE, "-o", tmp_path, "--format", "csv", *FAST)
+    first = (tmp_path / "table.csv").read_bytes()
+    (tmp_path / "table.csv").unlink()
+    assert run("render", tmp_path / "report.json", "--format", "csv").code == 0
+    assert (tmp_path / "table.csv").read_bytes() == first
+    assert first.startswith(b"model,image,metric,subject,value,")
+
+
 def test_schema_is_json(run: Run) -> None:
     assert json.loads(run("schema").out)["title"] == "Report"
+    assert json.loads(run("schema", "--survey").out)["title"] == "Survey"
 
 
 def test_methods_lists_the_cards(run: Run) -> None:
     listed = run("methods").out
     assert "integrated-gradients: Integrated Gradients" in listed
     assert "arXiv 1703.01365" in listed
+
+
+class TestSurvey:
+    DATA = ("--format", "json,csv", *FAST)
+
+    @pytest.fixture
+    def pictures(self, tmp_path: Path) -> Path:
+        """Return a folder with one good picture, one bad one, and a file of another kind."""
+        folder = tmp_path / "pictures"
+        folder.mkdir()
+        shutil.copy(PICTURE, folder / "stop.png")
+        (folder / "bad.png").write_text("not a picture")
+        (folder / "notes.txt").write_text("mine")
+        return folder
+
+    def test_a_folder(self, run: Run, tmp_path: Path, pictures: Path) -> None:
+        out = tmp_path / "out"
+        outcome = run("explain", MODEL, pictures, "-o", out, *self.DATA)
+        assert outcome.code == 0
+        assert {path.name for path in out.iterdir()} == {
+            "report.json", "table.csv", "images", "manifest.json",
+        }  # fmt: skip
+        assert "1 picture was explained" in outcome.out
+        assert "1 of 2 pictures could not be explained" in outcome.out
+        assert "1 other file was passed over" in outcome.out
+        assert "bad.png: Expected a picture" in outcome.out
+        assert "reportgen: 2 of 2: stop.png\n" in outcome.err
+
+    def test_several_models(self, run: Run, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        both = ("--model", MODEL, "--model", MODEL)
+        assert run("explain", *both, PICTURE, "-o", out, "-q", *self.DATA).code == 0
+        folders = {path.name for path in (out / "images" / "0001-stop").iterdir()}
+        assert folders == {"signs.pt2", "signs.pt2_2"}
+
+    def test_one_model_by_option_and_one_picture_make_one_report(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        assert run("explain", "--model", MODEL, PICTURE, "-o", out, *self.DATA).code == 0
+        assert {path.name for path in out.iterdir()} == {
+            "report.json", "maps.npz", "table.csv", "manifest.json",
+        }  # fmt: skip
+
+    def test_no_picture_could_be_read(self, run: Run, tmp_path: Path, pictures: Path) -> None:
+        out, bad = tmp_path / "out", pictures / "bad.png"
+        check_refused(run("explain", MODEL, bad, bad, "-o", out, *FAST), 4, "None of 2")
+        assert not out.exists()
+
+    def test_a_folder_without_pictures(self, run: Run, tmp_path: Path) -> None:
+        check_refused(run("explain", MODEL, tmp_path, "-o", tmp_path / "out", *FAST), 4, "folder")
+
+    def test_a_bad_second_model(self, run: Run, tmp_path: Path) -> None:
+        both = ("--model", MODEL, "--model", PICTURE)
+        check_refused(run("explain", *both, PICTURE, "-o", tmp_path / "out", *FAST), 3, "stop.png")
+
+    def test_a_model_alone(self, run: Run) -> None:
+        check_refused(run("explain", MODEL), 2, "signs.pt2", "--model")
+
+    def test_no_models_but_pictures_missing(self, run: Run, tmp_path: Path) -> None:
+        check_refused(run("explain", MODEL, "a.png", "b.png", "-o", tmp_path / "out"), 4, "a.png")
+
+    def test_render_needs_no_model(self, run: Run, tmp_path: Path, pictures: Path) -> None:
+        out = tmp_path / "out"
+        run("explain", MODEL, pictures, "-o", out, "--format", "html,csv", *FAST)
+        names = ("report.html", "table.csv", "manifest.json")
+        before = {name: (out / name).read_bytes() for name in names}
+        for name in names[:2]:
+            (out / name).unlink()
+        assert run("render", out / "report.json", "--format", "html,csv").code == 0
+        assert {name: (out / name).read_bytes() for name in names} == before
+
+    def test_render_refuses_a_survey_of_another_version(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "report.json").write_text('{"schema_version": "survey-9"}')
+        check_refused(run("render", tmp_path / "report.json"), 5, "survey-1.0")
 
 
 def huge_png(path: Path) -> Path:
@@ -287,7 +375,7 @@ class TestWithoutPango:
         assert outcome.code == 0
         assert "libpango-1.0-0" in outcome.err
         names = {path.name for path in (tmp_path / "out").iterdir()}
-        assert names == {"report.html", "report.json", "maps.npz", "manifest.json"}
+        assert names == {"report.html", "report.json", "table.csv", "maps.npz", "manifest.json"}
 
     def test_an_explicit_request_fails(self, run: Run, tmp_path: Path) -> None:
         outcome = run("explain", MODEL, PICTURE, "-o", tmp_path / "o", "--format", "pdf", *FAST)

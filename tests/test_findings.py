@@ -12,11 +12,13 @@ from told_reports import (
     everything,
     noise,
     noise_curves,
+    on_mask,
     pair,
     report_of,
     rotation,
     rules,
     sensitivity,
+    verdict,
 )
 
 from reportgen import findings
@@ -25,6 +27,7 @@ from reportgen.records import Measurement, Report, Skipped
 from reportgen.wording import read_wording
 
 TWO = ("gradcam", "lime")
+JUDGED = ("passes", "cannot tell")
 
 
 def judged(deletion: float | None, insertion: float | None, **ends: Any) -> Report:
@@ -34,10 +37,10 @@ def judged(deletion: float | None, insertion: float | None, **ends: Any) -> Repo
     return report_of(*found, *noise_curves())
 
 
-def beside(control: str, deletion: float, insertion: float) -> Report:
-    own = [curve("deletion", "gradcam", deletion), curve("insertion", "gradcam", insertion)]
+def beside(control: str, deletion: float, insertion: float, method: str = "gradcam") -> Report:
+    own = [curve("deletion", method, deletion), curve("insertion", method, insertion)]
     other = [curve("deletion", control, 0.3), curve("insertion", control, 0.7)]
-    return report_of(*own, *other, *noise_curves())
+    return report_of(*own, *other, *noise_curves(), methods=(method,))
 
 
 def signal(metric: str, *ends: float) -> Report:
@@ -136,6 +139,43 @@ CASES: Mapping[str, tuple[str, Sequence[Report], Sequence[Report]]] = {
         "caution",
         [beside("edges", 0.3, 0.7), beside("edges", 0.31, 0.69)],
         [beside("edges", 0.299, 0.7), beside("edges", 0.3, 0.701), beside("centre", 0.4, 0.6)],
+    ),
+    "no-better-than-random saliency": (
+        "caution",
+        [beside("random", 0.3, 0.7, "saliency")],
+        [beside("random", 0.299, 0.7, "saliency"), beside("random", 0.4, 0.6)],
+    ),
+    "ignores-model gradcam": (
+        "problem",
+        [report_of(verdict("randomised_spearman", "gradcam", "fails"))],
+        [report_of(verdict("randomised_spearman", "gradcam", said, None)) for said in JUDGED],
+    ),
+    "notices-model": (
+        "pass",
+        [report_of(verdict("randomised_spearman", "gradcam", "passes", 0.1))],
+        [
+            report_of(verdict("randomised_spearman", "gradcam", "cannot tell", None)),
+            report_of(
+                verdict("randomised_spearman", "gradcam", "passes", 0.1),
+                verdict("randomised_spearman", "lime", "fails"),
+                methods=TWO,
+            ),
+        ],
+    ),
+    "unstable-seeds lime": (
+        "caution",
+        [report_of(verdict("seed_jaccard_5", "lime", "unstable"), methods=("lime",))],
+        [report_of(verdict("seed_jaccard_5", "lime", "stable", 0.95), methods=("lime",))],
+    ),
+    "off-mask gradcam": (
+        "caution",
+        [report_of(on_mask("gradcam", 0.4)), report_of(on_mask("gradcam", 0.2))],
+        [report_of(on_mask("gradcam", 0.41)), report_of()],
+    ),
+    "class-agnostic eigencam": (
+        "note",
+        [report_of(methods=("eigencam",))],
+        [report_of()],
     ),
     "methods-disagree": (
         "caution",

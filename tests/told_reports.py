@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from reportgen.facts import facts_of
 from reportgen.findings import findings_of
+from reportgen.metrics import METRICS
+from reportgen.metrics.yardstick import placed
 from reportgen.narrative.templates import sections_of
 from reportgen.records import (
     Attribution,
     Box,
     Card,
     ClassScore,
+    Direction,
     Fact,
     Finding,
+    Granularity,
     ImageRecord,
     Measurement,
     ModelRecord,
@@ -22,6 +28,7 @@ from reportgen.records import (
     Prediction,
     Preprocessing,
     Provenance,
+    Quantity,
     Report,
     Run,
     Skipped,
@@ -43,6 +50,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "saliency": {"score": "logit"},
 }
 RESOLUTIONS = {"gradcam": "7x7 feature map", "shap": "50 segments", "lime": "50 segments"}
+GRANULARITIES: Mapping[str, Granularity] = {"gradcam": "feature map", "saliency": "pixels"}
 NOISES = ("gaussian", "shot", "impulse")
 SEVERITIES = range(1, 6)
 
@@ -74,7 +82,7 @@ def report_of(
             attributions=tuple(attribution(m, *notes.get(m, ())) for m in methods),
             measurements=measurements,
             skipped=tuple(skipped),
-            metrics=(),
+            metrics=tuple(metric.card for metric in METRICS.values()),
             facts=(),
             findings=(),
             sections=(),
@@ -103,7 +111,10 @@ def text(report: Report, key: str) -> str:
 
 def attribution(method: str, *notes: str) -> Attribution:
     title = TITLES.get(method, method)
-    card = Card(key=method, title=title, category="", definition="", paper="", needs="", seeding="")
+    card = Card(
+        key=method, title=title, category="", definition="", paper="", needs="", seeding="",
+        granularity=GRANULARITIES.get(method), class_agnostic=method == "eigencam",
+    )  # fmt: skip
     return Attribution(
         method=method,
         card=card,
@@ -123,12 +134,19 @@ def curve(
     interval: tuple[float, float] | None = None,
     draws: int = 3,
 ) -> Measurement:
-    """Return a deletion or insertion AUC, as metrics/fidelity.py writes it."""
+    """Return a deletion or insertion AUC, as metrics/fidelity.py writes it.
+
+    It is placed among twenty smooth random maps, which reach 0.4 to 0.6.
+    """
+    direction: Direction = "lower is better" if metric == "deletion" else "higher is better"
+    quantity = Quantity(key=metric, title=metric, direction=direction, range=(0, 1))
+    own = subject != "smooth-random"
     return Measurement(
         metric=metric,
         subject=subject,
         value=value,
-        direction="lower is better" if metric == "deletion" else "higher is better",
+        direction=direction,
+        yardstick=placed(quantity, value, np.linspace(0.4, 0.6, 20)) if own else None,
         range=(0, 1),
         interval=interval,
         settings={"baseline": "mean" if metric == "deletion" else "blur", "steps": 16},
@@ -144,7 +162,7 @@ def curve(
 def noise_curves(
     deletion: tuple[float, float] = (0.4, 0.6), insertion: tuple[float, float] = (0.4, 0.6)
 ) -> list[Measurement]:
-    """Return smooth noise's curves with the lowest and highest of three draws."""
+    """Return smooth noise's curves with the lowest and highest of their draws."""
     bounds = {"deletion": deletion, "insertion": insertion}
     return [curve(m, "smooth-random", sum(b) / 2, interval=b) for m, b in bounds.items()]
 
@@ -205,6 +223,30 @@ def sensitivity(method: str, value: float | None, draws: int = 2) -> Measurement
     )
 
 
+def verdict(metric: str, subject: str, said: str, value: float | None = 0.6) -> Measurement:
+    """Return a measurement with a verdict, as sanity checks and repeats under seeds give it."""
+    detail: dict[str, Any] = {"verdict": said}
+    if said == "unstable":
+        detail |= {"samples that settle it": None, "not settled at": 4000}
+    note = "" if value is not None else "the map of the re-drawn model is constant"
+    settings = {"seeds": 10} if metric == "seed_jaccard_5" else {}
+    return Measurement(
+        metric=metric, subject=subject, value=value, detail=detail, note=note, settings=settings
+    )
+
+
+def on_mask(subject: str, value: float) -> Measurement:
+    """Return a relevance rank accuracy among smooth random maps that reach 0.1 to 0.4."""
+    quantity = Quantity(key="relevance_rank_accuracy", title="", direction="higher is better")
+    return Measurement(
+        metric=quantity.key,
+        subject=subject,
+        value=value,
+        direction=quantity.direction,
+        yardstick=placed(quantity, value, np.linspace(0.1, 0.4, 20)),
+    )
+
+
 def check(metric: str, subject: str, value: float | None) -> Measurement:
     note = "" if value is not None else "the score is the same on both"
     return Measurement(metric=metric, subject=subject, value=value, note=note)
@@ -226,7 +268,9 @@ def everything(methods: Sequence[str] = tuple(TITLES)) -> list[Measurement]:
     for i, method in enumerate(names):
         found += [curve("deletion", method, 0.3 + 0.04 * i), curve("insertion", method, 0.7)]
         found += located(method, 0.5 + 0.05 * i, 0.1 + 0.2 * i, 0.5)
-        found += [sensitivity(method, 0.1 + 0.15 * i)]
+        found += [sensitivity(method, 0.1 + 0.15 * i), on_mask(method, 0.5)]
+        found += [verdict("randomised_spearman", method, "passes", 0.1)]
+        found += [verdict("seed_jaccard_5", method, "unstable")] if method == "lime" else []
         found += [check(CHECKED[method], method, 0.01)] if method in CHECKED else []
         found += [m for j in range(i) for m in pair(names[j], method, 0.1 * i + 0.02 * j, 0.3)]
     found += located("consensus", 0.12, 0.5, 0.9) if len(names) > 1 else []

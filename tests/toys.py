@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reportgen.attribution.base import Request
+from reportgen.attribution.base import Request, layer_finder
 from reportgen.classifier.classifier import Classifier, classifier_from
 from reportgen.classifier.metadata import Hints, Known
 from reportgen.classifier.opened import Opened
@@ -278,7 +278,9 @@ def request(
 ) -> Request:
     """Return a request over squares of 4 x 4 pixels."""
     segments = squares(*pixels.shape[-2:])
-    return Request(classifier, pixels, target, config or Config(), 0, segments)
+    config = config or Config()
+    layer = layer_finder(classifier, pixels[0], target, config.layer)
+    return Request(classifier, pixels, target, config, 0, segments, layer)
 
 
 def traced(network: nn.Module, shape: Shape) -> nn.Module:

@@ -8,8 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reportgen.attribution import gradcam, gradients, lime, shap
-from reportgen.attribution.base import Explained, Method, Request
+from reportgen.attribution import (
+    ablationcam,
+    eigencam,
+    gradcam,
+    gradient_shap,
+    gradients,
+    guided,
+    integrated_gradients,
+    kernel_shap,
+    lime,
+    occlusion,
+    rise,
+    scorecam,
+    shap,
+    smoothgrad,
+)
+from reportgen.attribution.base import Explained, Method, Request, layer_finder
 from reportgen.extensions import with_extensions
 
 METHODS: Mapping[str, Method] = with_extensions(
@@ -17,11 +32,23 @@ METHODS: Mapping[str, Method] = with_extensions(
     Method,
     (
         gradcam.METHOD,
+        gradcam.PLUS_PLUS_METHOD,
+        gradcam.LAYERCAM_METHOD,
+        eigencam.METHOD,
+        scorecam.METHOD,
+        ablationcam.METHOD,
         shap.METHOD,
         lime.METHOD,
-        gradients.INTEGRATED_GRADIENTS_METHOD,
+        integrated_gradients.METHOD,
         gradients.SALIENCY_METHOD,
+        smoothgrad.METHOD,
+        guided.METHOD,
+        gradients.INPUT_X_GRADIENT_METHOD,
+        gradient_shap.METHOD,
+        occlusion.METHOD,
+        kernel_shap.METHOD,
+        rise.METHOD,
     ),
 )
 
-__all__ = ["METHODS", "Explained", "Method", "Request"]
+__all__ = ["METHODS", "Explained", "Method", "Request", "layer_finder"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from reportgen.classifier.classifier import Classifier
+from reportgen.classifier.layers import FeatureLayer
 from reportgen.config import Config
 from reportgen.records import Card, Measurement
 
@@ -20,7 +22,8 @@ class Request:
     """Pictures to explain: pixels (n, C, H, W) in [0, 1] on the classifier's device.
 
     ``segments`` (H, W) int64, numbered from 0, are those of the clean picture; all pictures of one
-    request share them. The same ``seed`` gives the same maps.
+    request share them. The same ``seed`` gives the same maps. ``layer`` finds the layer that class
+    activation maps look at, once for all methods; it raises NotApplicable where there is none.
     """
 
     classifier: Classifier
@@ -29,6 +32,19 @@ class Request:
     config: Config
     seed: int
     segments: NDArray[np.int64]
+    layer: Callable[[], FeatureLayer]
+
+
+def layer_finder(
+    classifier: Classifier, pixels: Tensor, target: int, name: str = ""
+) -> Callable[[], FeatureLayer]:
+    """Return what finds the layer for pixels (C, H, W) at its first call, and remembers it."""
+
+    @cache
+    def find() -> FeatureLayer:
+        return classifier.feature_layer(pixels, target, name)
+
+    return find
 
 
 @dataclass(frozen=True)
@@ -50,10 +66,12 @@ class Explained:
 
 @dataclass(frozen=True)
 class Method:
-    """A method's card and the function that makes its maps.
+    """A method's card, the function that makes its maps, and the options that these depend on.
 
-    The function raises NotApplicable where the method cannot explain this model.
+    The function raises NotApplicable where the method cannot explain this model. ``options`` are
+    names of Config; seed and target, on which every map may depend, are not among them.
     """
 
     card: Card
     explain: Callable[[Request], Explained]
+    options: tuple[str, ...] = ()

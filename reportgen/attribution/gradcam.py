@@ -1,18 +1,23 @@
-"""Grad-CAM, with the arithmetic of the grad-cam library on activations read by the classifier."""
+"""Grad-CAM, Grad-CAM++ and LayerCAM: channels weighted by gradients, by the grad-cam library."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
+import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from numpy.typing import NDArray
+from torch import Tensor
 
 from reportgen.attribution.base import Explained, Method, Request
+from reportgen.attribution.cams import CUT, enlarged, in_batches, library, negative_share
 from reportgen.classifier.layers import FeatureLayer
-from reportgen.classifier.torchvision_operators import ensure_torchvision
 from reportgen.errors import NotApplicable
-from reportgen.records import Card, Measurement
+from reportgen.records import Card
+
+Array = NDArray[np.floating]
+Arithmetic = Callable[[Array, Array], Array]
 
 CARD = Card(
     key="gradcam",
@@ -24,41 +29,53 @@ CARD = Card(
     range=(0, None),
     needs="gradients of an inner feature map",
     seeding="deterministic",
-    self_check="share of the feature map's places where the sum is negative and is cut to zero",
+    self_check=CUT,
     limits="As coarse as the feature map; shows where evidence for the class was found, not what "
     "it was, and no evidence against the class.",
+    granularity="feature map",
 )
+PLUS_PLUS = Card(
+    key="gradcam-plus-plus",
+    title="Grad-CAM++",
+    category="class activation map, gradient-weighted",
+    definition="Channels of one feature map, each weighted by a sum over its places of the "
+    "positive gradients g of the class score, each times 1 / (2 + g times the channel's sum), "
+    "added up; negative sums are set to zero.",
+    paper="Chattopadhay et al., Grad-CAM++, WACV 2018, arXiv 1710.11063 (equation 19)",
+    range=(0, None),
+    needs="gradients of an inner feature map",
+    seeding="deterministic",
+    self_check=CUT,
+    limits="As coarse as the feature map; counts only gradients that speak for the class. Its "
+    "weights are derived for activations that are not negative.",
+    granularity="feature map",
+)
+LAYERCAM = Card(
+    key="layercam",
+    title="LayerCAM",
+    category="class activation map, gradient-weighted",
+    definition="Channels of one feature map, each weighted place by place by the positive part of "
+    "the class score's gradient there, added up; negative sums are set to zero.",
+    paper="Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps for Localization, "
+    "IEEE Transactions on Image Processing 2021",
+    range=(0, None),
+    needs="gradients of an inner feature map",
+    seeding="deterministic",
+    self_check=CUT,
+    limits="As coarse as the feature map; counts only gradients that speak for the class.",
+    granularity="feature map",
+)
+_LARGEST_GRADIENT = 1e4
 
 
-def _explain(request: Request) -> Explained:
-    classifier = request.classifier
-    layer = classifier.feature_layer(request.pixels[0], request.target, request.config.layer)
-    cams = classifier.evaluator.within_memory(lambda size: _batches(request, layer, size))
-    size = request.pixels.shape[-2:]
-    maps = interpolate(cams.clamp_min(0)[:, None], size, mode="bilinear", align_corners=False)
-    return Explained(
-        maps=maps[:, 0],
-        signed=False,
-        resolution=f"{layer.grid.height}x{layer.grid.width} feature map",
-        settings={
-            "layer": layer.name,
-            "score": classifier.evaluator.head.score,
-            "chosen by": _chooser(request),
-        },
-        checks=(_negative_share(cams[0]),),
-    )
+def _explain(request: Request, card: Card, arithmetic: Arithmetic) -> Explained:
+    layer = request.layer()
+    sums = in_batches(request, lambda pixels: _sums(request, layer, pixels, arithmetic))
+    settings = {"score": request.classifier.evaluator.head.score}
+    return enlarged(request, layer, sums, negative_share(card, sums[0]), settings)
 
 
-def _chooser(request: Request) -> str:
-    return "option" if request.config.layer else "last feature map that receives a gradient"
-
-
-def _batches(request: Request, layer: FeatureLayer, size: int) -> Tensor:
-    parts = torch.split(request.pixels, size)
-    return torch.cat([_low_resolution(request, layer, part) for part in parts])
-
-
-def _low_resolution(request: Request, layer: FeatureLayer, pixels: Tensor) -> Tensor:
+def _sums(request: Request, layer: FeatureLayer, pixels: Tensor, arithmetic: Arithmetic) -> Tensor:
     """Return the signed sums (n, h, w) at the feature map's own resolution."""
     evaluator = request.classifier.evaluator
     activation, gradient = evaluator.feature_gradients(pixels, layer, request.target)
@@ -67,27 +84,31 @@ def _low_resolution(request: Request, layer: FeatureLayer, pixels: Tensor) -> Te
     activations, gradients = (
         layer.grid.spatial(tensor).float().cpu().numpy() for tensor in (activation, gradient)
     )
-    sums = _library().get_cam_image(None, None, None, activations, gradients)
-    return torch.from_numpy(sums).to(pixels.device)
+    return torch.from_numpy(arithmetic(activations, gradients)).to(pixels.device)
 
 
-def _library() -> Any:
-    ensure_torchvision()
-    from pytorch_grad_cam import GradCAM
-
-    # The library asks for a model with a parameter, but only its arithmetic is used here.
-    return GradCAM(nn.PReLU(), [])
+def _by_library(name: str, activations: Array, gradients: Array) -> Array:
+    sums: Array = library(name).get_cam_image(None, None, None, activations, gradients, False)
+    return sums
 
 
-def _negative_share(sums: Tensor) -> Measurement:
-    return Measurement(
-        metric="negative_share",
-        subject=CARD.key,
-        value=float((sums < 0).float().mean()),
-        range=(0, 1),
-        settings={"of": "places of the feature map, before negative sums are set to zero"},
-        note="" if bool(sums.any()) else "the sum is zero at every place",
-    )
+def _plus_plus(activations: Array, gradients: Array) -> Array:
+    # The library adds 1e-6 to a denominator of squared gradients, which after a mean over places
+    # are no larger. Scaled one against the other the map is the same, and its weights the paper's.
+    largest = np.abs(gradients).max(axis=(1, 2, 3), keepdims=True)
+    scale = _LARGEST_GRADIENT / np.where(largest > 0, largest, 1)
+    return _by_library("GradCAMPlusPlus", activations / scale, gradients * scale)
 
 
-METHOD = Method(CARD, _explain)
+_OPTIONS = ("layer",)
+METHOD = Method(
+    CARD, partial(_explain, card=CARD, arithmetic=partial(_by_library, "GradCAM")), _OPTIONS
+)
+PLUS_PLUS_METHOD = Method(
+    PLUS_PLUS, partial(_explain, card=PLUS_PLUS, arithmetic=_plus_plus), _OPTIONS
+)
+LAYERCAM_METHOD = Method(
+    LAYERCAM,
+    partial(_explain, card=LAYERCAM, arithmetic=partial(_by_library, "LayerCAM")),
+    _OPTIONS,
+)

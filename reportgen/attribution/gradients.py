@@ -1,17 +1,19 @@
-"""Saliency and Integrated Gradients, by captum."""
+"""Methods that look at the gradient at the picture itself, by captum: saliency, input x gradient.
+
+The other gradient methods take their gradients from here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-from captum.attr import IntegratedGradients, Saliency
+from captum.attr import InputXGradient, Saliency
 from torch import Tensor
 
 from reportgen.attribution.base import Explained, Method, Request
 from reportgen.errors import NotApplicable
-from reportgen.perturbation.removal import baseline
-from reportgen.records import Card, Measurement
+from reportgen.records import Card
 
 SALIENCY = Card(
     key="saliency",
@@ -24,89 +26,30 @@ SALIENCY = Card(
     seeding="deterministic",
     limits="Says how strongly the score reacts to a small change of a pixel, not how much the "
     "pixel contributed, and not in which direction.",
+    granularity="pixels",
 )
-INTEGRATED_GRADIENTS = Card(
-    key="integrated-gradients",
-    title="Integrated Gradients",
-    category="gradient, along a path",
-    definition="Each pixel's difference from a baseline picture, times the mean gradient of the "
-    "class score on the straight line between the two; summed over channels.",
-    paper="Sundararajan et al., Axiomatic Attribution for Deep Networks, ICML 2017, "
-    "arXiv 1703.01365",
+INPUT_X_GRADIENT = Card(
+    key="input-x-gradient",
+    title="Input x Gradient",
+    category="gradient",
+    definition="Each pixel's difference from black, times the gradient of the class score by it; "
+    "summed over channels.",
+    paper="Shrikumar et al., Not Just a Black Box: Learning Important Features Through Propagating "
+    "Activation Differences, 2016, arXiv 1605.01713",
     needs="gradients of the input",
-    seeding="deterministic; a noise baseline is drawn with the run's seed",
-    self_check="completeness gap: how far the map's sum is from the score's change between "
-    "baseline and picture, as a share of that change",
-    limits="Depends on the baseline: parts of the picture that look like the baseline get nothing.",
+    seeding="deterministic",
+    limits="What each pixel adds if the score were linear between black and the picture; where it "
+    "is not, the map does not add up. Black parts of the picture get nothing.",
+    granularity="pixels",
 )
 
 
-def _saliency(request: Request) -> Explained:
-    def run(size: int) -> Tensor:
-        parts = [_gradient(request, part) for part in torch.split(request.pixels, size)]
-        return torch.cat(parts)
+def differentiable(request: Request) -> Callable[[Tensor], Tensor]:
+    """Return a function from pixels (n, C, H, W) to class scores (n, classes) with a gradient.
 
-    maps = request.classifier.evaluator.within_memory(run)
-    return Explained(
-        maps=maps,
-        signed=False,
-        resolution="pixels",
-        settings={
-            "score": request.classifier.evaluator.head.score,
-            "channels": "largest absolute value",
-        },
-    )
+    The function raises NotApplicable where the scores have no gradient by the picture.
+    """
 
-
-def _gradient(request: Request, pixels: Tensor) -> Tensor:
-    method = Saliency(_differentiable(request))
-    gradient = method.attribute(pixels.clone().requires_grad_(), target=request.target, abs=True)
-    largest: Tensor = gradient.detach().amax(dim=1).float()
-    return largest
-
-
-def _integrated_gradients(request: Request) -> Explained:
-    config, classifier = request.config, request.classifier
-    starts = torch.stack(
-        [baseline(p, config.ig_baseline, classifier.mean, request.seed) for p in request.pixels]
-    )
-    attributed = classifier.evaluator.within_memory(lambda size: _paths(request, starts, size))
-    maps = attributed.sum(dim=1).float()
-    return Explained(
-        maps=maps,
-        signed=True,
-        resolution="pixels",
-        settings={
-            "score": classifier.evaluator.head.score,
-            "steps": config.ig_steps,
-            "rule": "Gauss-Legendre",
-            "baseline": config.ig_baseline,
-            "channels": "sum",
-        },
-        checks=(_completeness_gap(request, maps[0], starts[0]),),
-    )
-
-
-def _paths(request: Request, starts: Tensor, size: int) -> Tensor:
-    """Return attributions (n, C, H, W), with at most ``size`` pictures in a pass."""
-    method = IntegratedGradients(_differentiable(request))
-    parts = [
-        method.attribute(
-            pixels,
-            baselines=start,
-            target=request.target,
-            n_steps=request.config.ig_steps,
-            method="gausslegendre",
-            internal_batch_size=size,
-        ).detach()
-        for pixels, start in zip(
-            torch.split(request.pixels, size), torch.split(starts, size), strict=True
-        )
-    ]
-    return torch.cat(parts)
-
-
-def _differentiable(request: Request) -> Callable[[Tensor], Tensor]:
     def scores(pixels: Tensor) -> Tensor:
         found = request.classifier.evaluator.scores(pixels)
         if not found.requires_grad:
@@ -116,23 +59,63 @@ def _differentiable(request: Request) -> Callable[[Tensor], Tensor]:
     return scores
 
 
-def _completeness_gap(request: Request, attributed: Tensor, start: Tensor) -> Measurement:
-    evaluator = request.classifier.evaluator
-    with torch.no_grad():
-        ends = evaluator.scores(torch.stack([request.pixels[0], start]))
-    difference = float(ends[0, request.target] - ends[1, request.target])
-    gap = abs(float(attributed.double().sum()) - difference)
-    return Measurement(
-        metric="completeness_gap",
-        subject=INTEGRATED_GRADIENTS.key,
-        value=gap / abs(difference) if difference else None,
-        direction="lower is better",
-        range=(0, None),
-        settings={"score": evaluator.head.score, "steps": request.config.ig_steps},
-        detail={"absolute gap": gap, "score change": difference},
-        note="" if difference else "the score is the same on the baseline as on the picture",
+def gradients(request: Request, pixels: Tensor) -> Tensor:
+    """Return the gradient (n, C, H, W) of the target's score by pixels (n, C, H, W), in one pass.
+
+    Raises NotApplicable where the scores have no gradient by the picture.
+    """
+    method = Saliency(differentiable(request))
+    found: Tensor = method.attribute(
+        pixels.clone().requires_grad_(), target=request.target, abs=False
+    )
+    return found.detach()
+
+
+def in_batches(request: Request, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return what ``run`` makes of the request's pixels, in batches that fit into memory."""
+
+    def batches(size: int) -> Tensor:
+        return torch.cat([run(part) for part in torch.split(request.pixels, size)])
+
+    return request.classifier.evaluator.within_memory(batches)
+
+
+def largest(gradient: Tensor) -> Tensor:
+    """Return the largest absolute value (..., H, W) over the channels of (..., C, H, W)."""
+    return gradient.abs().amax(dim=-3).float()
+
+
+def _saliency(request: Request) -> Explained:
+    return Explained(
+        maps=in_batches(request, lambda pixels: largest(gradients(request, pixels))),
+        signed=False,
+        resolution="pixels",
+        settings={
+            "score": request.classifier.evaluator.head.score,
+            "channels": "largest absolute value",
+        },
+    )
+
+
+def _input_x_gradient(request: Request) -> Explained:
+    method = InputXGradient(differentiable(request))
+
+    def run(pixels: Tensor) -> Tensor:
+        leaf = pixels.clone().requires_grad_()
+        found: Tensor = method.attribute(leaf, target=request.target).detach()
+        return found.sum(dim=1).float()
+
+    return Explained(
+        maps=in_batches(request, run),
+        signed=True,
+        resolution="pixels",
+        settings={
+            "score": request.classifier.evaluator.head.score,
+            "baseline": "black",
+            "channels": "sum",
+        },
     )
 
 
 SALIENCY_METHOD = Method(SALIENCY, _saliency)
-INTEGRATED_GRADIENTS_METHOD = Method(INTEGRATED_GRADIENTS, _integrated_gradients)
+INPUT_X_GRADIENT_METHOD = Method(INPUT_X_GRADIENT, _input_x_gradient)

@@ -12,6 +12,7 @@ from sklearn.metrics import pairwise_distances
 from torch import Tensor
 
 from reportgen.attribution.base import Explained, Method, Request
+from reportgen.attribution.segmentation import OPTIONS, segmentation_settings
 from reportgen.perturbation.removal import baseline, masked, segment_mean
 from reportgen.records import Card, Measurement
 
@@ -26,6 +27,7 @@ CARD = Card(
     seeding="one seed draws the maskings; the segments are fixed",
     self_check="R2 of the linear model, weighted as in its fit",
     limits="As coarse as the segments; depends on what hidden segments are filled with.",
+    granularity="segments",
 )
 _KERNEL_WIDTH = 0.25
 
@@ -45,8 +47,10 @@ def _explain(request: Request) -> Explained:
             "samples": config.lime_samples,
             "features": config.lime_features or "all",
             "fill": config.lime_fill,
-            "segmentation": config.segmentation,
+            **segmentation_settings(config),
             "kernel width": _KERNEL_WIDTH,
+            "distance": "cosine, from the whole picture",
+            "surrogate": "ridge regression, alpha 1, with an intercept",
             "seed": request.seed,
         },
         checks=(_surrogate_r2(fits[0][1]),),
@@ -117,4 +121,4 @@ def _surrogate_r2(value: float | None) -> Measurement:
     )
 
 
-METHOD = Method(CARD, _explain)
+METHOD = Method(CARD, _explain, ("lime_samples", "lime_features", "lime_fill", *OPTIONS))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 from skimage.color import gray2rgb
 from skimage.segmentation import quickshift, relabel_sequential, slic
 from torch import Tensor
@@ -15,6 +17,26 @@ from reportgen.config import Config
 Segments = NDArray[np.int64]
 _FEWEST = 4
 _PIXELS_EACH = 9
+
+
+# Of quickshift, those of the lime library; of SLIC, scikit-image's default.
+PARAMETERS: Mapping[str, Mapping[str, Any]] = {
+    "slic": {"compactness": 10},
+    "quickshift": {"kernel_size": 4, "max_dist": 200, "ratio": 0.2},
+    "grid": {},
+}
+# The options that decide the segments.
+OPTIONS = ("segmentation", "segments")
+
+
+def segmentation_settings(config: Config) -> dict[str, JsonValue]:
+    """Return how the segments of a run were made, for the settings of a method that uses them."""
+    kind = config.segmentation
+    return {
+        "segmentation": kind,
+        "segments asked for": config.segments if kind != "quickshift" else None,
+        **{f"segmentation {name}": value for name, value in PARAMETERS[kind].items()},
+    }
 
 
 def segment(pixels: Tensor, config: Config) -> tuple[Segments, str]:
@@ -33,12 +55,12 @@ def segment(pixels: Tensor, config: Config) -> tuple[Segments, str]:
 
 
 def _slic(picture: NDArray[np.float64], count: int, seed: int) -> Segments:
-    return np.asarray(slic(picture, n_segments=count, compactness=10, start_label=0))
+    return np.asarray(slic(picture, n_segments=count, start_label=0, **PARAMETERS["slic"]))
 
 
 def _quickshift(picture: NDArray[np.float64], count: int, seed: int) -> Segments:
     rgb = gray2rgb(picture[..., 0]) if picture.shape[2] == 1 else picture
-    return np.asarray(quickshift(rgb, kernel_size=4, max_dist=200, ratio=0.2, rng=seed))
+    return np.asarray(quickshift(rgb, rng=seed, **PARAMETERS["quickshift"]))
 
 
 def _grid(picture: NDArray[np.float64], count: int, seed: int) -> Segments:

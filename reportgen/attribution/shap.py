@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,8 +13,15 @@ from scipy.cluster.hierarchy import linkage
 from torch import Tensor
 
 from reportgen.attribution.base import Explained, Method, Request
-from reportgen.perturbation.removal import baseline, masked
-from reportgen.records import Card, Measurement
+from reportgen.attribution.coalitions import (
+    Evaluate,
+    additivity_gap,
+    evaluator,
+    numpy_seeded,
+    spread,
+)
+from reportgen.attribution.segmentation import OPTIONS, segmentation_settings
+from reportgen.records import Card
 
 CARD = Card(
     key="shap",
@@ -29,12 +36,11 @@ CARD = Card(
     self_check="additivity gap: how far the map's sum is from the probability's change",
     limits="As coarse as the segments, and coarser where the evaluations did not reach the tree's "
     "leaves; depends on what hidden segments are filled with.",
+    granularity="segments",
 )
 # Fixed: which splits are refined depends on how many are looked at together.
 _SPLITS_AT_ONCE = 32
 _PLACE_WEIGHT = 2.0
-
-Evaluate = Callable[[NDArray[np.bool_]], NDArray[np.float64]]
 
 
 class _SegmentMasker:
@@ -55,24 +61,22 @@ class _SegmentMasker:
 
 def _explain(request: Request) -> Explained:
     results = [_values(request, pixels) for pixels in request.pixels]
-    segments = torch.from_numpy(request.segments)
-    maps = torch.stack([torch.from_numpy(values)[segments] for values, _ in results]).float()
     # Each segment's value is spread over its pixels, so that the map adds up to the change.
-    areas = torch.bincount(segments.flatten())[segments]
+    maps = torch.stack([spread(values, request.segments) for values, _ in results])
     config = request.config
     return Explained(
-        maps=(maps / areas).to(request.pixels.device),
+        maps=maps.to(request.pixels.device),
         signed=True,
         resolution=f"{len(results[0][0])} segments",
         settings={
             "score": "probability",
             "evaluations": config.shap_evals,
             "fill": config.shap_fill,
-            "segmentation": config.segmentation,
+            **segmentation_settings(config),
             "tree": "Ward linkage of mean colour and place",
             "seed": request.seed,
         },
-        checks=(_additivity_gap(*results[0]),),
+        checks=(additivity_gap(CARD.key, *results[0]),),
         arrays={"segments": request.segments.astype(np.int32)},
     )
 
@@ -96,7 +100,7 @@ def segment_tree(pixels: Tensor, segments: NDArray[np.int64]) -> NDArray[np.floa
 def _values(request: Request, pixels: Tensor) -> tuple[NDArray[np.float64], float]:
     """Return each segment's value, and the change of probability that they should add up to."""
     tree = segment_tree(pixels, request.segments)
-    evaluate = _evaluator(request, pixels)
+    evaluate = evaluator(request, pixels)
     ends = evaluate(np.array([[True] * (len(tree) + 1), [False] * (len(tree) + 1)]))
     values = partition_values(evaluate, tree, request.config.shap_evals, request.seed)
     return values, float(ends[0] - ends[1])
@@ -108,7 +112,7 @@ def partition_values(
     """Return shap's partition values (segments,) of ``evaluate``: shown (n, segments) -> (n,)."""
     from shap.explainers import PartitionExplainer
 
-    with _interpreted(), _numpy_seeded(seed):
+    with _interpreted(), numpy_seeded(seed):
         explainer = PartitionExplainer(evaluate, _SegmentMasker(tree))
         explained = explainer(
             np.zeros((1, len(tree) + 1)),
@@ -117,21 +121,6 @@ def partition_values(
             silent=True,
         )
     return np.asarray(explained.values[0], dtype=np.float64)
-
-
-def _evaluator(request: Request, pixels: Tensor) -> Evaluate:
-    segments = torch.from_numpy(request.segments).to(pixels.device)
-    config, classifier = request.config, request.classifier
-    fill = baseline(pixels, config.shap_fill, classifier.mean, request.seed)
-
-    def evaluate(shown: NDArray[np.bool_]) -> NDArray[np.float64]:
-        keep = torch.from_numpy(np.asarray(shown, dtype=bool)).to(pixels.device)
-        probabilities = classifier.evaluator.probabilities(
-            len(keep), lambda start, stop: masked(pixels, fill, segments, keep[start:stop])
-        )
-        return probabilities[:, request.target].double().cpu().numpy()
-
-    return evaluate
 
 
 @contextmanager
@@ -156,28 +145,4 @@ def _interpreted() -> Iterator[None]:
             setattr(module, name, function)
 
 
-@contextmanager
-def _numpy_seeded(seed: int) -> Iterator[None]:
-    # shap breaks ties with numpy's global generator and takes no other; it is put back as found.
-    state = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
-
-
-def _additivity_gap(values: NDArray[np.float64], change: float) -> Measurement:
-    return Measurement(
-        metric="additivity_gap",
-        subject=CARD.key,
-        value=abs(float(values.sum()) - change),
-        direction="lower is better",
-        range=(0, None),
-        settings={"score": "probability"},
-        detail={"probability change": change},
-        note="" if change else "the probability is the same with everything hidden",
-    )
-
-
-METHOD = Method(CARD, _explain)
+METHOD = Method(CARD, _explain, ("shap_evals", "shap_fill", *OPTIONS))

@@ -29,6 +29,21 @@ class FeatureTap(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Resumed:
+    """A network from one of its activations on: ``tail`` maps the activation to the output.
+
+    ``passes`` pictures were sent through the network to get there.
+    """
+
+    tail: Callable[[Tensor], object]
+    passes: int
+
+
+# Takes a batch that repeats one picture, and an example of the activations that will follow.
+Resume = Callable[[Tensor, Tensor], Resumed]
+
+
 @dataclass
 class Counter:
     """Pictures that the network has run on, without those that only fill up a fixed batch."""
@@ -78,6 +93,11 @@ class Evaluator:
         """The number format that the network computes in."""
         return str(self._dtype or torch.float32).removeprefix("torch.")
 
+    @property
+    def has_fixed_batch(self) -> bool:
+        """Whether the network accepts batches of one size only."""
+        return self._fixed_batch is not None
+
     def raw(self, pixels: Tensor) -> Tensor:
         """Return the network's outputs (n, outputs) for pixels (n, C, H, W); differentiable."""
         batch = self.normalised(pixels)
@@ -107,6 +127,30 @@ class Evaluator:
         self.counter.backward += len(pixels)
         return activation, torch.cat(gradients)[: len(pixels)]
 
+    def features(self, pixels: Tensor, tap: FeatureTap) -> Tensor:
+        """Return the activation that ``tap`` reads, in its own layout, pictures first."""
+        batch = self.normalised(pixels)
+        parts = [tap(part)[1].detach() for part in self._chunks(batch)]
+        self.counter.forward += len(pixels)
+        return torch.cat(parts)[: len(pixels)]
+
+    def resumed(self, pixels: Tensor, resume: Resume, count: int, build: Build) -> Tensor:
+        """Return raw outputs (count, outputs) of one picture (1, C, H, W) with other activations.
+
+        ``build(start, stop)`` makes those rows of what takes the place of an inner activation, and
+        ``resume`` runs the network from there on, which counts as a pass. When memory runs out the
+        batch is halved and all rows are run again. Raises NotApplicable where an output is NaN or
+        infinite.
+        """
+
+        def run(size: int) -> Tensor:
+            copies = self._fixed_batch or min(size, count)
+            batch = self.normalised(pixels.expand(copies, *pixels.shape[1:]))
+            with torch.no_grad():
+                return self._resumed(batch, resume, count, build)
+
+        return _finite(self.within_memory(run))
+
     def watch(self, pixels: Tensor, run: Callable[[Tensor], T]) -> T:
         """Return what ``run`` says of the normalised pixels, filled up to the network's batch.
 
@@ -115,6 +159,15 @@ class Evaluator:
         """
         (batch,) = self._chunks(self.normalised(pixels))
         result = run(batch)
+        self.counter.forward += len(pixels)
+        return result
+
+    def watch_all(self, pixels: Tensor, run: Callable[[tuple[Tensor, ...]], T]) -> T:
+        """Return what ``run`` says of normalised pixels (n, C, H, W), in batches of the network's.
+
+        Without a fixed size they are one batch. ``run`` sends each through the network once.
+        """
+        result = run(self._chunks(self.normalised(pixels)))
         self.counter.forward += len(pixels)
         return result
 
@@ -158,8 +211,19 @@ class Evaluator:
         if self._fixed_batch is None:
             return (batch,)
         padding = -len(batch) % self._fixed_batch
-        padded = torch.cat([batch, batch[-1:].expand(padding, *batch.shape[1:])])
-        return torch.split(padded, self._fixed_batch)
+        return torch.split(_filled_up(batch, len(batch) + padding), self._fixed_batch)
+
+    def _resumed(self, batch: Tensor, resume: Resume, count: int, build: Build) -> Tensor:
+        size = len(batch)
+        found = resume(batch, _filled_up(build(0, min(size, count)), size))
+        self.counter.forward += found.passes
+        parts: list[Tensor] = []
+        for start in range(0, count, size):
+            rows = build(start, min(start + size, count))
+            output = class_outputs(found.tail(_filled_up(rows, size)), size)
+            parts.append(_widened(output[: len(rows)]))
+            self.counter.forward += len(rows) if self._fixed_batch else size
+        return torch.cat(parts)
 
     def _feature_gradient(
         self, batch: Tensor, tap: FeatureTap, target: int
@@ -195,6 +259,10 @@ class Evaluator:
 def _dtype(network: nn.Module) -> torch.dtype | None:
     floating = (p.dtype for p in network.parameters() if p.is_floating_point())
     return next(floating, None)
+
+
+def _filled_up(rows: Tensor, size: int) -> Tensor:
+    return torch.cat([rows, rows[-1:].expand(size - len(rows), *rows.shape[1:])])
 
 
 def _widened(output: Tensor) -> Tensor:

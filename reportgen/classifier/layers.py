@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from reportgen.classifier.evaluator import Evaluator
+from reportgen.classifier.evaluator import Evaluator, Resume
 from reportgen.classifier.taps import Taps, taps_of
 from reportgen.errors import NotApplicable, unknown_name
 
@@ -32,7 +32,7 @@ class Grid:
     prefix: int = 0
 
     def spatial(self, activation: Tensor) -> Tensor:
-        """Return the activation as (n, channels, height, width)."""
+        """Return the activation as (n, channels, height, width): the same memory, seen so."""
         if self.kind == "channels first":
             return activation
         if self.kind == "channels last":
@@ -43,11 +43,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class FeatureLayer:
-    """A layer chosen for Grad-CAM, and how to read it."""
+    """A layer chosen for class activation maps, how to read it, and how to run what follows it."""
 
     name: str
     grid: Grid
     read: Callable[[Tensor], tuple[object, Tensor]]
+    resume: Resume
 
     def __call__(self, batch: Tensor) -> tuple[object, Tensor]:
         """Return the network's output and the activation in its own layout."""
@@ -130,7 +131,7 @@ def _candidates(
     for name, shape in reversed(shapes):
         grid = find_grid(shape, (pixels.shape[-2], pixels.shape[-1]))
         if grid is not None and not _class_map(grid, shape, outputs):
-            yield FeatureLayer(name, grid, taps.tap(name))
+            yield FeatureLayer(name, grid, taps.tap(name), taps.resume(name))
 
 
 def _named(taps: Taps, name: str, evaluator: Evaluator, pixels: Tensor) -> FeatureLayer:
@@ -144,7 +145,7 @@ def _named(taps: Taps, name: str, evaluator: Evaluator, pixels: Tensor) -> Featu
             f"the layer '{name}' gives a tensor of shape {shape}, "
             "which is no feature map that lies over the picture"
         )
-    return FeatureLayer(name, grid, read)
+    return FeatureLayer(name, grid, read, taps.resume(name))
 
 
 def _class_map(grid: Grid, shape: tuple[int, ...], outputs: int) -> bool:

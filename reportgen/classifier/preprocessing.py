@@ -70,6 +70,19 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> Prepared:
     )
 
 
+def prepare_mask(mask: Image.Image, preprocessing: Preprocessing) -> Tensor:
+    """Return a mask (a grey picture, not 0 on the object) as the network sees it: (H, W) bool.
+
+    Resized and cropped as the picture is, but to the nearest pixel; what is padded is no object.
+    """
+    _check(preprocessing)
+    resized = _resized_size(mask.size, preprocessing.resize)
+    cut = _centre_cut(resized, preprocessing.crop)
+    whole = mask.resize(resized, Image.Resampling.NEAREST)
+    seen = whole.crop((cut.left, cut.top, cut.right, cut.bottom))
+    return torch.from_numpy(np.array(seen)) > 0
+
+
 def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Return (pixels - mean) / std, for pixels (..., C, H, W) and one value a channel.
 

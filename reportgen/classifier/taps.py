@@ -1,24 +1,27 @@
 """Reading an inner activation of a network: of an eager module, an exported graph, a script.
 
-Each kind offers the same two things: ``shapes`` runs a batch once and lists the activations in the
-order in which they are made, and ``tap`` returns a callable that runs the network and gives the
-output and one named activation, so that gradients can be taken with respect to it.
+Each kind offers three things: ``shapes`` runs a batch once and lists the activations in the
+order in which they are made; ``tap`` returns a callable that runs the network and gives the output
+and one named activation, so that gradients can be taken with respect to it; and ``resume`` returns
+one that runs what follows a named activation, with another in its place.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
-Shape = tuple[int, ...]
+from reportgen.classifier.evaluator import Resume, Resumed
+from reportgen.classifier.script_taps import ScriptTaps, Shape, Tapped
+
 Place = tuple[str, str]  # the path of a module ("" for the network itself) and a name of its own
-Tapped = Callable[[Tensor], tuple[object, Tensor]]
+_ROUNDING = 1e-4
 
 
 class ModuleTaps:
@@ -70,6 +73,48 @@ class ModuleTaps:
             return output, leaves[-1]
 
         return run
+
+    def resume(self, name: str) -> Resume:
+        """Return a callable (batch, example) -> the network behind the activation ``name``.
+
+        A module can only be run from its start. What comes before the activation is run on one
+        picture instead of the whole batch where the example gets the same output that way.
+        """
+        run = partial(self._exchanged, self._known[name])
+
+        def start(batch: Tensor, example: Tensor) -> Resumed:
+            whole, brief = partial(run, batch), partial(run, batch[:1])
+            if len(batch) == 1:
+                return Resumed(whole, 0)
+            expected, found = whole(example), _attempted(brief, example)
+            passes = len(batch) + (0 if found is None else len(example))
+            return Resumed(brief if _same(found, expected) else whole, passes)
+
+        return start
+
+    def _exchanged(self, wanted: int, batch: Tensor, activation: Tensor) -> object:
+        def exchange(call: int, _: str, tensor: Tensor) -> Tensor:
+            # The clone protects the given activation from in-place layers that follow.
+            return activation.clone() if call == wanted else tensor
+
+        # With a gradient wanted, functions are called in the order in which they were numbered.
+        with torch.enable_grad(), _Functions(exchange):
+            return self.network(batch.detach().requires_grad_())
+
+
+def _attempted(run: Callable[[Tensor], object], activation: Tensor) -> object | None:
+    try:
+        return run(activation)
+    except Exception:  # whatever a network says to one picture, it takes the whole batch
+        return None
+
+
+def _same(found: object | None, expected: object) -> bool:
+    if not isinstance(found, Tensor) or not isinstance(expected, Tensor):
+        return False
+    if found.shape != expected.shape:
+        return False
+    return bool((found - expected).abs().max() <= _ROUNDING * expected.abs().max())
 
 
 class _Functions(TorchFunctionMode):
@@ -179,6 +224,41 @@ class ExportedTaps:
 
         return run
 
+    def resume(self, name: str) -> Resume:
+        """Return a callable (batch, example) -> the network behind the activation ``name``."""
+
+        def start(batch: Tensor, example: Tensor) -> Resumed:
+            before = self._until(self._known[name])
+            kept = self._kept(before, batch)
+
+            def tail(activation: Tensor) -> object:
+                # In-place nodes that follow may change what they read; each run has its own.
+                values = {node: _copied(kept.get(node.name)) for node in before}
+                values[before[-1]] = activation.clone()
+                return _unwrapped(fx.Interpreter(self.network).run(batch, initial_env=values))
+
+            return Resumed(tail, len(batch))
+
+        return start
+
+    def _until(self, last: str) -> list[fx.Node]:
+        nodes = [node for node in self.network.graph.nodes if node.op == "call_function"]
+        return nodes[: [node.name for node in nodes].index(last) + 1]
+
+    def _kept(self, before: list[fx.Node], batch: Tensor) -> dict[str, Any]:
+        """Return what the nodes ``before`` give to those behind them, by name."""
+        behind = set(self.network.graph.nodes) - set(before)
+        read = {node.name for node in before if behind & set(node.users)}
+        kept: dict[str, Any] = {}
+
+        def keep(node: str, result: Any) -> Any:
+            if node in read:
+                kept[node] = _copied(result)
+            return result
+
+        _Nodes(self.network, keep).run(batch)
+        return kept
+
 
 class _Nodes(fx.Interpreter):
     """Runs a graph and hands what each node returns to ``change``, with the node's name."""
@@ -189,64 +269,6 @@ class _Nodes(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         return self._change(n.name, super().run_node(n))
-
-
-class ScriptTaps:
-    """Activations of a TorchScript module: values of its frozen, inlined graph.
-
-    Hooks do not fire in TorchScript, so the graph is made to return the activation beside the
-    output, as one tuple.
-    """
-
-    def __init__(self, network: torch.jit.ScriptModule) -> None:
-        self._graph = _frozen(network).graph.copy()
-        torch._C._jit_pass_inline(self._graph)
-        self._values = [
-            value.debugName()
-            for node in self._graph.nodes()
-            for value in node.outputs()
-            if node.kind() not in ("prim::Constant", "prim::GetAttr")
-            and value.type().isSubtypeOf(torch._C.TensorType.get())
-        ]
-
-    def shapes(self, batch: Tensor) -> list[tuple[str, Shape]]:
-        """Return (name, shape) of each activation, in the order in which they are made."""
-        with torch.no_grad():
-            _, *tensors = self._returning(self._values)(batch)
-        return [(name, tuple(t.shape)) for name, t in zip(self._values, tensors, strict=True)]
-
-    def names(self) -> list[str]:
-        """Return the names of all values that can be read."""
-        return self._values
-
-    def tap(self, name: str) -> Tapped:
-        """Return a callable batch -> (output, activation of the value ``name``)."""
-        function = self._returning([name])
-
-        def run(batch: Tensor) -> tuple[object, Tensor]:
-            # The optimiser moves stretches of the graph into nodes of their own, inside which no
-            # gradient can be asked for.
-            with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-                output, activation = function(batch.detach().requires_grad_())
-            return output, activation
-
-        return run
-
-    def _returning(self, names: list[str]) -> Any:
-        graph = self._graph.copy()
-        by_name = {v.debugName(): v for node in graph.nodes() for v in node.outputs()}
-        # The copy numbers its values anew, in the same order; names are matched by position.
-        ordered = dict(zip(_all_values(self._graph), by_name.values(), strict=True))
-        node = graph.create("prim::TupleConstruct", 1)
-        for value in [next(iter(graph.outputs())), *(ordered[name] for name in names)]:
-            node.addInput(value)
-        kinds = [value.type() for value in node.inputs()]
-        node.output().setType(torch._C.TupleType(kinds))
-        graph.appendNode(node)
-        graph.eraseOutput(0)
-        graph.registerOutput(node.output())
-        graph.eraseInput(0)
-        return torch._C._create_function_from_graph("forward", graph)
 
 
 Taps = ModuleTaps | ExportedTaps | ScriptTaps
@@ -265,13 +287,6 @@ def _calls_modules(network: fx.GraphModule) -> bool:
     return any(node.op == "call_module" for node in network.graph.nodes)
 
 
-def _frozen(network: torch.jit.ScriptModule) -> Any:
-    with warnings.catch_warnings():
-        # Whoever explains a model cannot change how it was saved.
-        warnings.filterwarnings("ignore", "`torch.jit.freeze` is deprecated", DeprecationWarning)
-        return torch.jit.freeze(network.eval())
-
-
 def _leaf(output: Tensor, leaves: list[Tensor]) -> Tensor:
     # The clone protects the kept activation from in-place layers that follow.
     leaf = output.detach().requires_grad_()
@@ -288,5 +303,5 @@ def _unwrapped(output: Any) -> object:
     return output[0] if isinstance(output, tuple | list) and len(output) == 1 else output
 
 
-def _all_values(graph: Any) -> list[str]:
-    return [value.debugName() for node in graph.nodes() for value in node.outputs()]
+def _copied(result: Any) -> Any:
+    return result.clone() if isinstance(result, Tensor) else result

@@ -7,22 +7,35 @@ page all show these texts, so they cannot disagree.
 from __future__ import annotations
 
 from reportgen.facts.agreement import agreement_facts
-from reportgen.facts.fidelity import CONSTANT_MAP, CURVES, LITTLE_CHANGE, fidelity_facts
+from reportgen.facts.fidelity import (
+    CONSTANT_MAP,
+    CURVES,
+    LITTLE_CHANGE,
+    SIGNIFICANT,
+    fidelity_facts,
+)
 from reportgen.facts.formats import decimal, degrees, percent, seconds
-from reportgen.facts.measured import SELF_CHECKS, measured_facts
+from reportgen.facts.measured import SELF_CHECKS, fact_name, measured_facts
 from reportgen.facts.model import assumptions, model_facts
 from reportgen.facts.outcome import attribution_facts, outcome_facts, prediction_facts
 from reportgen.facts.robustness import robustness_facts
+from reportgen.facts.verdicts import DESTROYED, FAILS_FROM, SEEDS, STABLE, verdict_facts
 from reportgen.records import Fact, Report
 
 __all__ = [
     "CONSTANT_MAP",
     "CURVES",
+    "DESTROYED",
+    "FAILS_FROM",
     "LITTLE_CHANGE",
+    "SEEDS",
     "SELF_CHECKS",
+    "SIGNIFICANT",
+    "STABLE",
     "assumptions",
     "decimal",
     "degrees",
+    "fact_name",
     "facts_of",
     "percent",
     "seconds",
@@ -36,6 +49,7 @@ _PARTS = (
     agreement_facts,
     fidelity_facts,
     robustness_facts,
+    verdict_facts,
     outcome_facts,
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from reportgen.facts.formats import decimal, listed, probability
@@ -18,26 +18,23 @@ CONSTANT_MAP = "constant map"
 _NOISE = "smooth-random"
 
 
+# A map does better than smooth random maps where so few of them do as well: p of its yardstick.
+SIGNIFICANT = 0.05
+
+
 @dataclass(frozen=True)
 class Curve:
-    """Which end of a range of AUCs is the better one, and the word for it."""
+    """The best of several AUCs of one kind: the lowest or the highest."""
 
-    end: int
-    best: str
+    best: Callable[[Iterable[float]], float]
 
     def better(self, value: float, other: float) -> bool:
         """Return whether ``value`` is better, as both are shown: to three decimals."""
-        ordered = (value, other) if self.end == 0 else (other, value)
-        low, high = (round(number, 3) for number in ordered)
-        return low < high
-
-    def best_of(self, measurement: Measurement) -> float | None:
-        """Return the best of all draws of a control map."""
-        interval = measurement.interval
-        return measurement.value if interval is None else interval[self.end]
+        mine, theirs = round(value, 3), round(other, 3)
+        return mine != theirs and self.best((mine, theirs)) == mine
 
 
-CURVES: Mapping[str, Curve] = {"deletion": Curve(0, "lowest"), "insertion": Curve(1, "highest")}
+CURVES: Mapping[str, Curve] = {"deletion": Curve(min), "insertion": Curve(max)}
 
 
 def fidelity_facts(report: Report) -> Iterator[Fact]:
@@ -48,8 +45,8 @@ def fidelity_facts(report: Report) -> Iterator[Fact]:
         )
         yield from setting(report, metric, "steps", f"{metric}.steps", str)
         yield from _change(report, metric)
-        yield from _yardstick(report, metric, curve)
         yield from _best(report, metric, curve)
+    yield from _null_maps(report)
     yield from _verdicts(report)
 
 
@@ -79,32 +76,15 @@ def _change(report: Report, metric: str) -> Iterator[Fact]:
         yield Fact(name=name, value=change, text=text, source=pointer(*where))
 
 
-def _yardstick(report: Report, metric: str, curve: Curve) -> Iterator[Fact]:
-    """The best that any draw of smooth noise reached: what a map has to beat."""
-    for index, measurement in numbered(report, metric):
-        best = curve.best_of(measurement)
-        if measurement.subject != _NOISE or best is None:
-            continue
-        where = ("value",) if measurement.interval is None else ("interval", curve.end)
-        yield Fact(
-            name=f"{_NOISE}.{metric}_{curve.best}",
-            value=best,
-            text=decimal(best),
-            source=pointer("measurements", index, *where),
-        )
-        yield from _draws(measurement, index)
-
-
-def _draws(measurement: Measurement, index: int) -> Iterator[Fact]:
-    draws = measurement.detail.get("draws")
-    if isinstance(draws, list):
-        several = f"the best of {len(draws)} smooth random maps"
-        yield Fact(
-            name=f"{_NOISE}.maps",
-            value=len(draws),
-            text="one smooth random map" if len(draws) == 1 else several,
-            source=pointer("measurements", index, "detail", "draws"),
-        )
+def _null_maps(report: Report) -> Iterator[Fact]:
+    """How many smooth random maps each map is placed among."""
+    for index, measurement in enumerate(report.measurements):
+        found = measurement.yardstick
+        if measurement.metric in CURVES and found is not None:
+            source = pointer("measurements", index, "yardstick", "maps")
+            text = f"{found.maps} {found.controls}"
+            yield Fact(name=f"{_NOISE}.maps", value=found.maps, text=text, source=source)
+            return
 
 
 def _best(report: Report, metric: str, curve: Curve) -> Iterator[Fact]:
@@ -112,7 +92,7 @@ def _best(report: Report, metric: str, curve: Curve) -> Iterator[Fact]:
     known = titles(report)
     found = {known[m]: value for m, value in values(report, metric).items() if m in known}
     if found:
-        best = (min, max)[curve.end](found.values())
+        best = curve.best(found.values())
         names = [title for title, value in found.items() if not curve.better(best, value)]
         name, where = f"fidelity.best_{metric}", "/measurements"
         yield Fact(name=name, value=list(names), text=listed(names), source=where)
@@ -120,7 +100,7 @@ def _best(report: Report, metric: str, curve: Curve) -> Iterator[Fact]:
 
 
 def _verdicts(report: Report) -> Iterator[Fact]:
-    """Whether each map beats every draw of smooth noise, on each curve that can tell."""
+    """Whether each map does better than smooth random maps, on each curve that can tell."""
     outcomes = {a.method: dict(_outcomes(report, a.method)) for a in report.attributions}
     for method, found in outcomes.items():
         for metric, better in found.items():
@@ -152,13 +132,11 @@ def _outcomes(report: Report, method: str) -> Iterator[tuple[str, bool]]:
     attribution = report.attribution(method)
     if attribution is None or CONSTANT_MAP in attribution.notes:
         return
-    for metric, curve in CURVES.items():
-        own, noise = report.measurement(metric, method), report.measurement(metric, _NOISE)
-        if own is None or noise is None or not _tells(own):
+    for metric in CURVES:
+        own = report.measurement(metric, method)
+        if own is None or own.yardstick is None or own.yardstick.p is None or not _tells(own):
             continue
-        best = curve.best_of(noise)
-        if own.value is not None and best is not None:
-            yield metric, curve.better(own.value, best)
+        yield metric, own.yardstick.p <= SIGNIFICANT
 
 
 def _tells(measurement: Measurement) -> bool:

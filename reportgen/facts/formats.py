@@ -36,6 +36,17 @@ def decimal(value: float) -> str:
     return f"{value:.3f}"
 
 
+def deviations(z: float) -> str:
+    """Return a distance in standard deviations, with its sign and one decimal."""
+    return f"{z:+.1f}" if abs(z) < 1000 else f"{z:+.0e}"
+
+
+def standing(better: int, maps: int, controls: str) -> str:
+    """Return how many control maps a value is better than: "better than 19 of 20 random maps"."""
+    share = f"all {maps}" if better == maps else f"{better or 'none'} of {maps}"
+    return f"better than {share} {controls}"
+
+
 def angle(value: float) -> str:
     """Return an angle with two decimals, without its unit."""
     return f"{value:.2f}"

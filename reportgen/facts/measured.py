@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from reportgen.facts.formats import angle, decimal, degrees, percent
+from reportgen.facts.formats import angle, count, decimal, degrees, deviations, percent, standing
 from reportgen.facts.sources import pointer
-from reportgen.records import Fact, Measurement, Report
+from reportgen.records import Fact, Measurement, Report, Yardstick
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,15 @@ SELF_CHECKS: Mapping[str, Naming] = {
     "completeness_gap": Naming("{}.self_check", percent, "completeness gap {}"),
     "surrogate_r2": Naming("{}.self_check", decimal, "R\N{SUPERSCRIPT TWO} of the surrogate {}"),
     "additivity_gap": Naming("{}.self_check", decimal, "additivity gap {}"),
+    "sampling_error": Naming("{}.self_check", percent, "sampling error {}"),
+    "component_share": Naming("{}.self_check", percent, "{} of the variance on the component"),
+    "largest_weight": Naming("{}.self_check", percent, "largest weight of a channel {}"),
     "negative_share": Naming("{}.self_check", percent, "{} of places below zero"),
+}
+FORMS: Mapping[str, Callable[[float], str]] = {
+    "decimal": decimal,
+    "percent": percent,
+    "count": count,
 }
 NAMED: Mapping[str, Naming] = {
     "deletion": Naming("{}.deletion_auc", decimal),
@@ -60,14 +68,63 @@ NAMED: Mapping[str, Naming] = {
 
 
 def measured_facts(report: Report) -> Iterator[Fact]:
-    """Return one fact for each measurement that has a name."""
+    """Return a fact for each measurement that has a name, and one for its place among controls."""
+    forms = {q.key: FORMS[q.form] for card in report.metrics for q in card.quantities}
     for index, measurement in enumerate(report.measurements):
-        if measurement.metric in NAMED:
-            naming = NAMED[measurement.metric]
-            yield Fact(
-                name=naming.name(measurement.subject),
-                value=measurement.value,
-                text=naming.text(measurement),
-                source=pointer("measurements", index, "value"),
-                direction=measurement.direction,
-            )
+        naming = NAMED.get(measurement.metric)
+        if naming is None and measurement.metric in forms:
+            pattern = fact_name(measurement.metric, "{}")
+            naming = Naming(pattern, forms[measurement.metric])
+        if naming is not None:
+            yield from _facts(naming, measurement, index)
+
+
+def _facts(naming: Naming, measurement: Measurement, index: int) -> Iterator[Fact]:
+    name = naming.name(measurement.subject)
+    yield Fact(
+        name=name,
+        value=measurement.value,
+        text=naming.text(measurement),
+        source=pointer("measurements", index, "value"),
+        direction=measurement.direction,
+    )
+    yardstick = measurement.yardstick
+    if yardstick is not None:
+        yield Fact(
+            name=f"{name}.place",
+            value=yardstick.percentile,
+            text=_place(yardstick),
+            source=pointer("measurements", index, "yardstick"),
+        )
+        yield Fact(
+            name=f"{name}.rank",
+            value=yardstick.z,
+            text=_rank(yardstick),
+            source=pointer("measurements", index, "yardstick"),
+        )
+
+
+def fact_name(metric: str, subject: str) -> str:
+    """Return the name of the fact about the measurement of ``metric`` for ``subject``."""
+    naming = NAMED.get(metric)
+    return naming.name(subject) if naming else f"{subject}.{metric}".replace(" ", ".")
+
+
+def _rank(yardstick: Yardstick) -> str:
+    z = "" if yardstick.z is None else f", z {deviations(yardstick.z)}"
+    if yardstick.p is None:
+        return f"above {percent(yardstick.percentile)}{z}"
+    return f"{_beaten(yardstick)} of {yardstick.maps}{z}"
+
+
+def _beaten(yardstick: Yardstick) -> int:
+    """Return how many control maps the value is better than."""
+    as_good = round((yardstick.p or 0) * (yardstick.maps + 1)) - 1
+    return yardstick.maps - as_good
+
+
+def _place(yardstick: Yardstick) -> str:
+    z = "" if yardstick.z is None else f" (z {deviations(yardstick.z)})"
+    if yardstick.p is None:
+        return f"above {percent(yardstick.percentile)} of {yardstick.maps} {yardstick.controls}{z}"
+    return standing(_beaten(yardstick), yardstick.maps, yardstick.controls) + z

@@ -61,7 +61,20 @@ def attribution_facts(report: Report) -> Iterator[Fact]:
         method, where = attribution.method, ("attributions", index)
         yield plain(f"{method}.title", attribution.card.title, *where, "card", "title")
         yield plain(f"{method}.resolution", attribution.resolution, *where, "resolution")
+        yield from _granularity(attribution, index)
         yield from _settings(attribution, index)
+
+
+def _granularity(attribution: Attribution, index: int) -> Iterator[Fact]:
+    card = attribution.card
+    if card.granularity:
+        label = ", class-agnostic" if card.class_agnostic else ""
+        yield Fact(
+            name=f"{attribution.method}.granularity",
+            value=card.granularity,
+            text=f"{card.granularity}{label}",
+            source=pointer("attributions", index, "card", "granularity"),
+        )
 
 
 def _settings(attribution: Attribution, index: int) -> Iterator[Fact]:

@@ -9,8 +9,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reportgen.extensions import with_extensions
-from reportgen.metrics import agreement, fidelity, noise, rotation, sensitivity
+from reportgen.metrics import (
+    agreement,
+    aopc,
+    baselines,
+    complexity,
+    confidence,
+    correlation,
+    fidelity,
+    infidelity,
+    localisation,
+    noise,
+    random_logit,
+    randomisation,
+    road,
+    rotation,
+    sampling,
+    sensitivity,
+    stability,
+)
 from reportgen.metrics.base import Context, Measured, Metric
+from reportgen.metrics.shared import Shared
 
 METRICS: Mapping[str, Metric] = with_extensions(
     "reportgen.metrics",
@@ -18,12 +37,26 @@ METRICS: Mapping[str, Metric] = with_extensions(
     (
         fidelity.DELETION_METRIC,
         fidelity.INSERTION_METRIC,
+        aopc.METRIC,
+        baselines.METRIC,
+        road.METRIC,
+        confidence.METRIC,
+        correlation.METRIC,
+        infidelity.METRIC,
+        localisation.METRIC,
+        complexity.METRIC,
         agreement.AGREEMENT_METRIC,
         agreement.LOCATION_METRIC,
+        randomisation.RANDOMISATION_METRIC,
+        randomisation.CASCADING_METRIC,
+        randomisation.EMPRT_METRIC,
+        random_logit.METRIC,
         rotation.METRIC,
         noise.METRIC,
         sensitivity.METRIC,
+        stability.METRIC,
+        sampling.METRIC,
     ),
 )
 
-__all__ = ["METRICS", "Context", "Measured", "Metric"]
+__all__ = ["METRICS", "Context", "Measured", "Metric", "Shared"]

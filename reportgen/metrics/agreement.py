@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -13,25 +15,83 @@ from torch import Tensor
 
 from reportgen.errors import NotApplicable
 from reportgen.metrics.base import HIGHER, Context, Measured, Metric
+from reportgen.metrics.binarised import MOST_ZEROS, TIES, TOP_SHARE, otsu, top_count, top_weights
+from reportgen.metrics.likeness import WINDOW, same_signs, ssim
+from reportgen.metrics.yardstick import null_maps, placed
 from reportgen.perturbation.removal import removal_ranks
-from reportgen.records import Card, Measurement
+from reportgen.records import Card, Measurement, Quantity
 
-TOP_SHARE = 0.2
+Values = NDArray[np.float64]
+
+SHARES: Mapping[str, float] = {"iou": TOP_SHARE, "iou_10": 0.1, "iou_5": 0.05}
 _CONSTANT = "one of the maps is constant"
+_NO_THRESHOLD = (
+    "one of the maps has no threshold: its positive part is constant, or zero on more than "
+    f"{MOST_ZEROS:.0%} of the pixels"
+)
+_NO_SIGNS = "one of the maps has no negative values, so that signs say nothing"
+_NO_WINDOW = f"one of the maps is constant, or smaller than the window of {WINDOW} pixels"
+_NO_AREA = "the segments are positive nowhere or everywhere, or one of the maps is constant"
+_PAIRED = "smooth random maps, each beside one of the two maps"
+
+
+def _quantity(key: str, title: str, meaning: str, low: float = 0) -> Quantity:
+    return Quantity(key=key, title=title, meaning=meaning, direction=HIGHER, range=(low, 1))
+
 
 AGREEMENT = Card(
     key="agreement",
     title="Agreement of methods",
     category="agreement",
-    definition="For each pair of maps: intersection over union (IoU) of the 20% of pixels ranked "
-    "highest by each, and Spearman's rank correlation of all pixels.",
-    paper="Krishna et al., The Disagreement Problem in Explainable ML, 2022, arXiv 2202.01602",
+    definition="For each pair of maps: intersection over union (IoU) of the pixels ranked highest "
+    "by signed relevance, Spearman's rank correlation of all pixels, and further likenesses.",
+    paper="Krishna et al., The Disagreement Problem in Explainable ML, 2022, arXiv 2202.01602; "
+    "Wang et al., IEEE Transactions on Image Processing, 2004 (SSIM)",
     direction=HIGHER,
     range=(-1, 1),
     needs="maps",
-    seeding="equal values are ordered by a seeded permutation of each map's own (IoU), or share "
-    "their mean rank (correlation)",
-    limits="Methods may agree and both be wrong. Unsigned and signed maps rank different things.",
+    seeding=f"none: {TIES}, as the mean over independent orders of each map's own would have it; "
+    "in correlations they share their mean rank",
+    limits="Methods may agree and both be wrong. Unsigned and signed maps rank different things, "
+    "and a coarse map cannot equal a fine one: see the granularity of both.",
+    quantities=(
+        _quantity("iou", "IoU of the top 20%", "Of the 20% of pixels that each map ranks highest."),
+        _quantity("iou_10", "IoU of the top 10%", "Of the 10% that each map ranks highest."),
+        _quantity("iou_5", "IoU of the top 5%", "Of the 5% that each map ranks highest."),
+        _quantity(
+            "top_k_intersection",
+            "Top 20% shared",
+            "Share of the 20% of pixels that one map ranks highest which the other does as well.",
+        ),
+        _quantity("spearman", "Rank correlation", "Spearman's, of all pixels by signed value.", -1),
+        _quantity(
+            "sign_agreement",
+            "Top 20% shared with the same sign",
+            "Share of the 20% of pixels with the highest absolute values in one map which are so "
+            "in the other, with the same sign. For pairs of signed maps.",
+        ),
+        _quantity(
+            "ssim",
+            "Structural similarity",
+            f"SSIM in two dimensions, window of {WINDOW} pixels, each map scaled to [0, 1] by its "
+            "own lowest and highest value.",
+            -1,
+        ),
+        _quantity(
+            "otsu_overlap",
+            "IoU above Otsu's threshold",
+            "IoU of where the positive parts are above Otsu's threshold. The regions differ in "
+            "size, which alone lowers it.",
+        ),
+        _quantity(
+            "iou_positive_area",
+            "IoU with the positive segments",
+            "For a method that works on segments beside one that does not: IoU of the positive "
+            "segments and of as many pixels that the other ranks highest.",
+        ),
+    ),
+    controls="the same number for one of the two maps and a smooth random map (for signs, less its "
+    "mean), of both maps together",
 )
 LOCATION = Card(
     key="location",
@@ -46,6 +106,36 @@ LOCATION = Card(
     needs="maps",
     seeding="equal values are ordered by a seeded permutation of each map's own",
     limits="Says where relevance lies in the picture, not what is there.",
+    quantities=(
+        Quantity(
+            key="relevance_in_top",
+            title="Relevance in the top 20%",
+            meaning="Share of the positive relevance.",
+            range=(0, 1),
+            form="percent",
+        ),
+        Quantity(
+            key="centre_x",
+            title="Centre, from the left",
+            meaning="Share of the width.",
+            range=(0, 1),
+        ),
+        Quantity(
+            key="centre_y",
+            title="Centre, from the top",
+            meaning="Share of the height.",
+            range=(0, 1),
+        ),
+        Quantity(
+            key="consensus_area",
+            title="Area of consensus",
+            meaning="Share of the picture that is positive and in the top 20% of more than half "
+            "of the methods.",
+            range=(0, 1),
+            form="percent",
+        ),
+    ),
+    controls="none: they describe where relevance lies, and no place is better than another",
 )
 
 
@@ -61,13 +151,16 @@ def top_pixels(maps: Tensor, share: float, seed: int) -> Tensor:
     permutation for all, the zeros that fill up two sparse maps would be the same pixels, and would
     pass for agreement.
     """
-    count = max(1, round(share * maps[0].numel()))
+    count = top_count(share, maps[0].numel())
     ranks = [removal_ranks(one[None], seed + index) for index, one in enumerate(maps)]
     return (torch.cat(ranks) < count).view(maps.shape)
 
 
 def iou(masks: Tensor) -> Tensor:
-    """Return the intersection over union (M, M) of every pair of bool masks (M, H, W)."""
+    """Return the intersection over union (M, M) of every pair of bool masks (M, H, W).
+
+    Also of weights in [0, 1], of pixels that belong to a region in part and independently.
+    """
     flat = masks.flatten(1).double()
     both = flat @ flat.T
     sizes = flat.sum(dim=1)
@@ -90,84 +183,168 @@ def constant(maps: Tensor) -> NDArray[np.bool_]:
     return np.asarray((flat.amax(dim=1) == flat.amin(dim=1)).cpu())
 
 
+@dataclass(frozen=True)
+class _Table:
+    """A number for each pair, ``values`` (M + n, M + n) of M methods and n null maps.
+
+    NaN where there is none, for the reason ``why``.
+    """
+
+    values: Values
+    why: str
+    settings: Mapping[str, JsonValue]
+
+
 def _agreement(context: Context) -> Measured:
     if len(context.maps) < 2:
         raise NotApplicable("agreement needs the maps of at least two methods")
-    methods = list(context.maps)
-    maps = torch.stack(list(context.maps.values()))
-    overlaps = iou(top_pixels(maps, TOP_SHARE, context.config.seed)).cpu().numpy()
-    # Which pixels a constant map ranks highest is the permutation's doing, and says nothing.
-    overlaps[constant(maps)] = overlaps[:, constant(maps)] = np.nan
-    correlations = spearman(maps)
-    measurements = [
+    own = torch.stack(list(context.maps.values())).cpu().double()
+    maps = torch.cat([own, context.once(null_maps).cpu().double()])
+    tables = {
+        **_by_count(maps),
+        **_by_value(maps, len(own)),
+        "iou_positive_area": _by_segments(context, maps),
+    }
+    measurements = tuple(
         measurement
-        for (i, a), (j, b) in combinations(enumerate(methods), 2)
-        for measurement in (
-            _overlap(f"{a}~{b}", float(overlaps[i, j])),
-            _correlation(f"{a}~{b}", float(correlations[i, j])),
-        )
-    ]
+        for pair in combinations(range(len(own)), 2)
+        for measurement in _pair(context, pair, tables)
+    )
     arrays = {
-        "agreement.iou": np.nan_to_num(overlaps).astype(np.float32),
-        "agreement.spearman": np.nan_to_num(correlations).astype(np.float32),
+        f"agreement.{key}": np.nan_to_num(tables[key].values[: len(own), : len(own)]).astype(
+            np.float32
+        )
+        for key in ("iou", "spearman")
     }
-    return Measured(tuple(measurements), arrays)
+    return Measured(measurements, arrays)
 
 
-def _overlap(pair: str, value: float) -> Measurement:
-    settings: dict[str, JsonValue] = {
-        "area": TOP_SHARE,
-        "expected at random": random_iou(TOP_SHARE),
+def _by_count(maps: Tensor) -> dict[str, _Table]:
+    """Return what compares as many pixels of each map."""
+    tables, flat = {}, constant(maps)
+    for key, share in SHARES.items():
+        weights = top_weights(maps, top_count(share, maps[0].numel()))
+        overlaps = iou(weights).numpy()
+        np.fill_diagonal(overlaps, 1)
+        tables[key] = _Table(_without(overlaps, flat), _CONSTANT, _at(share, random_iou(share)))
+    shared = tables["iou"].values * 2 / (1 + tables["iou"].values)
+    counted = _Table(shared, _CONSTANT, _at(TOP_SHARE, TOP_SHARE))
+    return {**tables, "top_k_intersection": counted}
+
+
+def _at(share: float, expected: float) -> Mapping[str, JsonValue]:
+    return {"area": share, "expected at random": expected, "ties": TIES}
+
+
+def _by_value(maps: Tensor, methods: int) -> dict[str, _Table]:
+    """Return what compares values, of which the first ``methods`` are those of methods."""
+    regions = otsu(maps)
+    centred = maps.clone()
+    centred[methods:] -= centred[methods:].mean(dim=(1, 2), keepdim=True)
+    signs = same_signs(centred, top_count(TOP_SHARE, maps[0].numel()))
+    unsigned = np.asarray((centred.flatten(1).amin(dim=1) >= 0).numpy())
+    alike = np.full((len(maps), len(maps)), np.nan)
+    single = maps.float().numpy()  # half the time; 4e-8 away from doubles
+    alike[:methods] = ssim(single[:methods], single)
+    return {
+        "spearman": _Table(spearman(maps), _CONSTANT, {"expected at random": 0}),
+        "sign_agreement": _Table(
+            _without(signs, unsigned), _NO_SIGNS, _at(TOP_SHARE, TOP_SHARE / 2)
+        ),
+        "ssim": _Table(alike, _NO_WINDOW, {"window": WINDOW, "scaling": "each map to [0, 1]"}),
+        "otsu_overlap": _Table(
+            _without(iou(regions.weights).numpy(), regions.failed), _NO_THRESHOLD, {"bins": 256}
+        ),
     }
-    return Measurement(
-        metric="iou",
-        subject=pair,
-        value=None if np.isnan(value) else value,
-        direction=HIGHER,
-        range=(0, 1),
-        settings=settings,
-        note=_CONSTANT if np.isnan(value) else "",
-    )
 
 
-def _correlation(pair: str, value: float) -> Measurement:
-    return Measurement(
-        metric="spearman",
-        subject=pair,
-        value=None if np.isnan(value) else value,
-        direction=HIGHER,
-        range=(-1, 1),
-        settings={"expected at random": 0},
-        note=_CONSTANT if np.isnan(value) else "",
-    )
+def _by_segments(context: Context, maps: Tensor) -> _Table:
+    """Return the overlap of the positive segments with as large a region of each other map."""
+    values = np.full((len(maps), len(maps)), np.nan)
+    for index in range(len(context.maps)):
+        positive = maps[index] > 0
+        count = int(positive.sum())
+        if _on_segments(context, index) and 0 < count < positive.numel():
+            hits = top_weights(maps, count).flatten(1) @ positive.flatten().double()
+            overlaps = _without((hits / (2 * count - hits)).numpy(), constant(maps))
+            values[index] = overlaps
+            # The other way round only for methods: a null map takes the place of the other method.
+            values[: len(context.maps), index] = overlaps[: len(context.maps)]
+    return _Table(values, _NO_AREA, {"ties": TIES})
+
+
+def _on_segments(context: Context, index: int) -> bool:
+    return context.cards[list(context.maps)[index]].granularity == "segments"
+
+
+def _without(values: Values, missing: NDArray[np.bool_]) -> Values:
+    """Return a copy of values (T, T), or (T,), that is NaN where a map is ``missing`` (T,)."""
+    left_out = missing | missing[:, None] if values.ndim == 2 else missing
+    return np.where(left_out, np.nan, values)
+
+
+def _pair(
+    context: Context, pair: tuple[int, int], tables: Mapping[str, _Table]
+) -> Iterator[Measurement]:
+    methods = list(context.maps)
+    cards = [context.cards[methods[index]] for index in pair]
+    agnostic = [card.title for card in cards if card.class_agnostic]
+    note = f"nearly the same for every class: {', '.join(agnostic)}" if agnostic else ""
+    apart = _on_segments(context, pair[0]) != _on_segments(context, pair[1])
+    for quantity in AGREEMENT.quantities:
+        if quantity.key == "iou_positive_area" and not apart:
+            continue
+        table = tables[quantity.key]
+        found = float(table.values[pair])
+        value = None if np.isnan(found) else found
+        yield Measurement(
+            metric=quantity.key,
+            subject="~".join(methods[index] for index in pair),
+            value=value,
+            direction=quantity.direction,
+            range=quantity.range,
+            settings=table.settings,
+            detail={"granularity": [card.granularity for card in cards]},
+            note="; ".join(filter(None, (table.why if value is None else "", note))),
+            yardstick=placed(
+                quantity, value, table.values[list(pair), len(methods) :].ravel(), _PAIRED
+            ),
+        )
 
 
 def _location(context: Context) -> Measured:
     if not context.maps:
         raise NotApplicable("there is no map whose relevance could be located")
-    maps = torch.stack(list(context.maps.values()))
+    maps = torch.stack(list(context.maps.values())).cpu()
     masks = top_pixels(maps, TOP_SHARE, context.config.seed) & (maps > 0)
+    shares = _held(maps)
     found = [
         measurement
-        for method, values, mask in zip(context.maps, maps, masks, strict=True)
-        for measurement in _located(method, values, mask)
+        for method, share, mask in zip(context.maps, shares, masks, strict=True)
+        for measurement in _located(method, float(share), mask)
     ]
     return Measured(tuple(found + _consensus(context, masks)))
 
 
-def _located(method: str, values: Tensor, mask: Tensor) -> list[Measurement]:
-    positive = values.double().clamp_min(0)
-    total = float(positive.sum())
-    share = float(positive[mask].sum()) / total if total else None
+def _held(maps: Tensor) -> Values:
+    """Return the share (M,) of positive relevance in the top 20%; NaN where there is none."""
+    weights = top_weights(maps, top_count(TOP_SHARE, maps[0].numel()))
+    positive = maps.double().clamp_min(0)
+    shares = (weights * positive).sum(dim=(1, 2)) / positive.sum(dim=(1, 2))
+    return np.asarray(shares.clamp_max(1).numpy())
+
+
+def _located(method: str, share: float, mask: Tensor) -> list[Measurement]:
+    quantity, value = LOCATION.quantities[0], None if np.isnan(share) else share
     held = Measurement(
-        metric="relevance_in_top",
+        metric=quantity.key,
         subject=method,
-        value=share,
-        range=(0, 1),
+        value=value,
+        range=quantity.range,
         settings={"area": TOP_SHARE, "of": "positive relevance"},
-        note="" if total else "the map has no positive relevance",
+        note="the map has no positive relevance" if value is None else "",
     )
-    return [held, *_centre(method, mask)] if total else [held]
+    return [held] if value is None else [held, *_centre(method, mask)]
 
 
 def _consensus(context: Context, masks: Tensor) -> list[Measurement]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from reportgen.classifier.classifier import Classifier
 from reportgen.config import Config
+from reportgen.metrics.shared import Shared
 from reportgen.records import Card, Direction, Measurement, Prediction, Skipped
 
+T = TypeVar("T")
 Arrays = Mapping[str, NDArray[np.generic]]
 Explain = Callable[[str, Tensor, Config], Tensor]
 
@@ -21,9 +24,10 @@ Explain = Callable[[str, Tensor, Config], Tensor]
 class Context:
     """A picture, its prediction and its maps, all on the classifier's device.
 
-    ``pixels`` (C, H, W) are in [0, 1]; ``maps`` hold one (H, W) tensor a method, in report order.
-    ``explain(method, pixels (n, C, H, W), config)`` makes maps (n, H, W) of other pictures, with
-    the segments of this one.
+    ``pixels`` (C, H, W) are in [0, 1]; ``maps`` hold one (H, W) tensor a method, in report order,
+    and ``cards`` the card of each. ``explain(method, pixels (n, C, H, W), config)`` makes maps
+    (n, H, W) of other pictures, with the ``segments`` (H, W) int64 of this one. ``mask`` (H, W)
+    bool is where the user says that the object is, or None.
     """
 
     classifier: Classifier
@@ -32,6 +36,17 @@ class Context:
     maps: Mapping[str, Tensor]
     config: Config
     explain: Explain
+    cards: Mapping[str, Card]
+    segments: Tensor
+    mask: Tensor | None
+    shared: Shared
+
+    def once(self, make: Callable[..., T], *arguments: Hashable) -> T:
+        """Return ``make(self, *arguments)``, made once for all metrics of this picture.
+
+        ``make`` is a module's function, so that every metric that asks for it asks for the same.
+        """
+        return self.shared.once(make, self, *arguments)
 
 
 @dataclass(frozen=True)
@@ -56,3 +71,4 @@ class Metric:
 
 LOWER: Direction = "lower is better"
 HIGHER: Direction = "higher is better"
+NO_MAP = "none: it measures the prediction, not a map"

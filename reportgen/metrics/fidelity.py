@@ -1,29 +1,34 @@
-"""Deletion and insertion curves of every map, beside the same curves of control maps."""
+"""Deletion and insertion AUC of every map, placed among those of smooth random maps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from pydantic import JsonValue
-from torch import Tensor
 
-from reportgen.classifier.evaluator import Build
 from reportgen.config import Baseline
 from reportgen.errors import NotApplicable
 from reportgen.facts import LITTLE_CHANGE
 from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric
-from reportgen.perturbation.controls import CONTROLS, control_maps
-from reportgen.perturbation.removal import (
-    baseline,
-    removal_counts,
-    removal_ranks,
-    removed_rows,
-)
-from reportgen.records import Card, Measurement
+from reportgen.metrics.curves import Curves, Values, deletion_curves, insertion_curves
+from reportgen.metrics.yardstick import NULL, PLACED, placed
+from reportgen.records import Card, Direction, Measurement, Quantity, Yardstick
+
+
+def _quantities(key: str, title: str, direction: Direction) -> tuple[Quantity, Quantity]:
+    return (
+        Quantity(key=key, title=title, direction=direction, range=(0, 1)),
+        Quantity(
+            key=f"{key}_normalised",
+            title=f"{title}, normalised",
+            meaning="(AUC - p_N) / (p_0 - p_N), where p_0 is the probability on the whole picture "
+            "and p_N that on the baseline: the area between the ends of the curve. Not given where "
+            f"they differ by {LITTLE_CHANGE} or less.",
+            direction=direction,
+        ),
+    )
+
 
 DELETION = Card(
     key="deletion",
@@ -38,6 +43,8 @@ DELETION = Card(
     seeding="equal values are ordered by one seeded permutation",
     limits="Pictures with replaced pixels are unlike any the model was trained on. The same area "
     "for control maps says how much of the value is the map's.",
+    quantities=_quantities("deletion", "Deletion AUC", LOWER),
+    controls=PLACED,
 )
 INSERTION = Card(
     key="insertion",
@@ -52,130 +59,121 @@ INSERTION = Card(
     seeding="equal values are ordered by one seeded permutation",
     limits="A blurred baseline still shows some of the picture, so the curve need not start near "
     "zero; coarse maps do well.",
+    quantities=_quantities("insertion", "Insertion AUC", HIGHER),
+    controls=PLACED,
 )
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """One experiment: which picture it starts from, which it ends with, and what it is called."""
-
-    card: Card
-    start: Tensor
-    end: Tensor
-    baseline: str
-
-
 def _deletion(context: Context) -> Measured:
-    kind = context.config.deletion_baseline
-    return _measure(context, _Curve(DELETION, context.pixels, _filled(context, kind), kind))
+    return _measured(context, DELETION, deletion_curves, context.config.deletion_baseline)
 
 
 def _insertion(context: Context) -> Measured:
-    kind = context.config.insertion_baseline
-    return _measure(context, _Curve(INSERTION, _filled(context, kind), context.pixels, kind))
+    return _measured(context, INSERTION, insertion_curves, context.config.insertion_baseline)
 
 
-def _filled(context: Context, kind: Baseline) -> Tensor:
-    return baseline(context.pixels, kind, context.classifier.mean, context.config.seed)
-
-
-def _measure(context: Context, curve: _Curve) -> Measured:
+def _measured(
+    context: Context, card: Card, run: Callable[[Context, Baseline], Curves], kind: Baseline
+) -> Measured:
     if not context.maps:
         raise NotApplicable("there is no map to put to the test")
-    groups = _groups(context)
-    fractions, values = _probabilities(context, curve, torch.cat(list(groups.values())))
-    areas = area(values, fractions)
-    measurements, arrays, row = [], {}, 0
-    for subject, maps in groups.items():
-        rows = slice(row, row + len(maps))
-        row += len(maps)
-        name = f"curve.{curve.card.key}.{subject}"
-        arrays[name] = np.vstack([fractions, values[rows]]).astype(np.float32)
-        ends = (float(values[0, 0]), float(values[0, -1]))
-        measurements.append(_measurement(context, curve, subject, areas[rows], ends))
+    curves = context.once(run, kind)
+    settings = _settings(context, kind)
+    measurements = [
+        measurement
+        for subject in curves.values
+        for measurement in (
+            _area(card, curves, subject, settings),
+            *_normalised(card, curves, subject, settings),
+        )
+    ]
+    arrays = {
+        f"curve.{card.key}.{subject}": np.vstack([curves.fractions, values]).astype(np.float32)
+        for subject, values in curves.values.items()
+    }
     return Measured(tuple(measurements), arrays)
 
 
-def _groups(context: Context) -> Mapping[str, Tensor]:
-    """Return the maps (n, H, W) of each subject: one for a method, several for random controls."""
-    config = context.config
-    controls = {
-        key: control_maps(key, context.pixels, config.control_draws, config.seed)
-        for key in CONTROLS
-    }
-    return {**{key: found[None] for key, found in context.maps.items()}, **controls}
-
-
-def _probabilities(
-    context: Context, curve: _Curve, maps: Tensor
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the shares of pixels changed (n,), and each map's target probability there (M, n)."""
-    ranks = removal_ranks(maps, context.config.seed)
-    counts = removal_counts(ranks.shape[1], context.config.curve_steps)
-    inner = counts[1:-1]
-    # The two ends are the same for every map, so they are run once.
-    first, last = _target(context, 2, lambda i, j: torch.stack([curve.start, curve.end])[i:j])
-    middle = _target(
-        context,
-        len(maps) * len(inner),
-        lambda i, j: removed_rows(curve.start, curve.end, ranks, inner, i, j),
-    ).reshape(len(maps), len(inner))
-    sides = np.ones((len(maps), 1))
-    fractions = np.asarray(counts) / ranks.shape[1]
-    return fractions, np.hstack([first * sides, middle, last * sides])
-
-
-def _target(context: Context, count: int, build: Build) -> NDArray[np.float64]:
-    probabilities = context.classifier.evaluator.probabilities(count, build)
-    return probabilities[:, context.prediction.target.index].double().cpu().numpy()
-
-
-def area(values: NDArray[np.float64], fractions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the area under each curve (M, n) over ``fractions`` (n,) from 0 to 1, by trapezoid."""
-    return np.asarray(np.trapezoid(values, fractions, axis=1))
-
-
-def normalised_area(auc: float, first: float, last: float) -> float | None:
+def normalised_area(auc: float, whole: float, baseline: float) -> float | None:
     """Return (AUC - p_N) / (p_0 - p_N), or None where the ends differ by 0.05 or less.
 
-    ``first`` and ``last`` are the probabilities on the whole picture and on the baseline; what is
-    left is the map's own share, comparable between pictures.
+    ``whole`` and ``baseline`` are p_0 and p_N, the probabilities on the whole picture and on the
+    baseline; what is left is the map's own share, comparable between pictures.
     """
-    change = first - last
-    return (auc - last) / change if abs(change) > LITTLE_CHANGE else None
+    change = whole - baseline
+    return (auc - baseline) / change if abs(change) > LITTLE_CHANGE else None
 
 
-def _measurement(
-    context: Context,
-    curve: _Curve,
-    subject: str,
-    areas: NDArray[np.float64],
-    ends: tuple[float, float],
-) -> Measurement:
-    draws = len(areas)
+def _area(card: Card, curves: Curves, subject: str, settings: dict[str, JsonValue]) -> Measurement:
+    quantity, areas = card.quantities[0], curves.areas(subject)
+    draws, value = len(areas), float(areas.mean())
+    first, last = curves.ends
     return Measurement(
-        metric=curve.card.key,
+        metric=quantity.key,
         subject=subject,
-        value=float(areas.mean()),
-        direction=curve.card.direction,
-        range=curve.card.range,
+        value=value,
+        direction=quantity.direction,
+        range=quantity.range,
         interval=(float(areas.min()), float(areas.max())) if draws > 1 else None,
         interval_kind=f"lowest and highest of {draws} draws" if draws > 1 else "",
-        settings=_settings(context, curve),
+        settings=settings,
         detail={
-            "draws": [float(value) for value in areas],
-            "first probability": ends[0],
-            "last probability": ends[1],
-            "normalised": normalised_area(float(areas.mean()), *ends),
+            "draws": [float(area) for area in areas],
+            "first probability": first,
+            "last probability": last,
         },
-        array=f"curve.{curve.card.key}.{subject}",
+        array=f"curve.{card.key}.{subject}",
+        yardstick=_yardstick(quantity, value, subject, curves.areas(NULL)),
     )
 
 
-def _settings(context: Context, curve: _Curve) -> dict[str, JsonValue]:
+def _normalised(
+    card: Card, curves: Curves, subject: str, settings: dict[str, JsonValue]
+) -> list[Measurement]:
+    """Return the normalised area of a method; controls have none of their own."""
+    if len(curves.values[subject]) > 1 or subject == NULL:
+        return []
+    quantity, (first, last) = card.quantities[1], curves.ends
+    whole, baseline = (first, last) if card is DELETION else (last, first)
+    value, *nulls = (
+        normalised_area(float(area), whole, baseline)
+        for area in (*curves.areas(subject), *curves.areas(NULL))
+    )
+    known = np.asarray([area for area in nulls if area is not None])
+    # The baseline's probability may be the higher one; then every normalised area is turned round.
+    reliable = whole > baseline
+    return [
+        Measurement(
+            metric=quantity.key,
+            subject=subject,
+            value=value if reliable else None,
+            direction=quantity.direction,
+            range=quantity.range,
+            settings=settings,
+            note=_why(whole, baseline),
+            yardstick=_yardstick(quantity, value if reliable else None, subject, known),
+        )
+    ]
+
+
+def _why(whole: float, baseline: float) -> str:
+    if whole - baseline > LITTLE_CHANGE:
+        return ""
+    if abs(whole - baseline) <= LITTLE_CHANGE:
+        return f"the probabilities of picture and baseline differ by {LITTLE_CHANGE} or less"
+    return "the probability is higher on the baseline than on the picture"
+
+
+def _yardstick(
+    quantity: Quantity, value: float | None, subject: str, nulls: Values
+) -> Yardstick | None:
+    return None if subject == NULL else placed(quantity, value, nulls)
+
+
+def _settings(context: Context, kind: Baseline) -> dict[str, JsonValue]:
     return {
         "score": "probability",
-        "baseline": curve.baseline,
+        "baseline": kind,
         "steps": context.config.curve_steps,
         "ties": "one seeded permutation",
         "seed": context.config.seed,

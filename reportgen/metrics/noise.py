@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from reportgen.errors import NotApplicable
-from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric
+from reportgen.metrics.base import HIGHER, LOWER, NO_MAP, Context, Measured, Metric
 from reportgen.perturbation.corruption import (
     CORRUPTIONS,
     SEVERITIES,
@@ -15,7 +15,7 @@ from reportgen.perturbation.corruption import (
     corrupted,
     severity_constant,
 )
-from reportgen.records import Card, Measurement
+from reportgen.records import Card, Measurement, Quantity
 
 NOISE = Card(
     key="noise",
@@ -29,6 +29,24 @@ NOISE = Card(
     needs="predictions",
     seeding="each noise, severity and copy has its own seeded stream",
     limits="Noise is one way in which pictures get worse, of many.",
+    quantities=(
+        Quantity(
+            key="noise_retention",
+            title="Probability kept under noise",
+            meaning="Mean over the copies, as a share of the probability on the picture.",
+            direction=HIGHER,
+            range=(0, None),
+            form="percent",
+        ),
+        Quantity(
+            key="noise_flips",
+            title="Copies given another class",
+            direction=LOWER,
+            range=(0, 1),
+            form="percent",
+        ),
+    ),
+    controls=NO_MAP,
 )
 _SHOWN_SEVERITY = 3
 

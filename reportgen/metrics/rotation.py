@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from reportgen.metrics.base import HIGHER, Context, Measured, Metric
+from reportgen.metrics.base import HIGHER, NO_MAP, Context, Measured, Metric
 from reportgen.perturbation.geometry import rotated
-from reportgen.records import Card, Measurement
+from reportgen.records import Card, Measurement, Quantity
 
 ROTATION = Card(
     key="rotation",
@@ -28,6 +28,22 @@ ROTATION = Card(
     seeding="deterministic",
     limits="A change that lasts less than one grid cell can be missed. Corners that turn into the "
     "picture are filled with its mean colour, and interpolation blurs a little.",
+    quantities=(
+        Quantity(
+            key="rotation_flip",
+            title="Smallest rotation that changes the top class",
+            meaning="In degrees, for each direction.",
+            direction=HIGHER,
+            range=(0, 180),
+        ),
+        Quantity(
+            key="interpolation_blur_flip",
+            title="Change by the blur of interpolation alone",
+            meaning="1 where the mean of 2 x 2 pixels has another top class, else 0.",
+            range=(0, 1),
+        ),
+    ),
+    controls=NO_MAP,
 )
 _LIMIT = 180.0
 _ROUNDS = 2

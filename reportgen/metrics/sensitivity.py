@@ -2,65 +2,61 @@
 
 from __future__ import annotations
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue
 from torch import Tensor
 
-from reportgen.config import Config
-from reportgen.errors import NotApplicable, ReportgenError
+from reportgen.errors import NotApplicable
 from reportgen.metrics.base import LOWER, Context, Measured, Metric
-from reportgen.perturbation.corruption import small_noise
-from reportgen.records import Card, Measurement, Skipped
+from reportgen.metrics.repeats import (
+    INDEPENDENT,
+    count_setting,
+    each_method,
+    noisy_controls,
+    noisy_maps,
+    null_groups,
+    null_rows,
+    reduced,
+)
+from reportgen.metrics.yardstick import NULL, placed
+from reportgen.records import Card, Measurement, Quantity
 
+Values = NDArray[np.float64]
+
+MAXIMUM = Quantity(
+    key="sensitivity",
+    title="Max-sensitivity",
+    meaning="The largest change of the map among the copies, as a share of the map's norm.",
+    direction=LOWER,
+    range=(0, None),
+)
+AVERAGE = Quantity(
+    key="average_sensitivity",
+    title="Average sensitivity",
+    meaning="The mean change of the map over the copies, as a share of the map's norm.",
+    direction=LOWER,
+    range=(0, None),
+)
 SENSITIVITY = Card(
     key="sensitivity",
     title="Max-sensitivity",
     category="robustness of the map",
-    definition="The largest relative change of the map (Frobenius norm) over copies of the picture "
-    "with uniform noise of at most the radius in each channel value.",
+    definition="The largest, and the mean, relative change of the map (Frobenius norm) over copies "
+    "of the picture with uniform noise of at most the radius in each channel value.",
     paper="Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, "
     "arXiv 1901.09392",
     direction=LOWER,
     range=(0, None),
-    needs="the method, once a copy",
-    seeding="the copies are seeded; LIME and SHAP use the same maskings on all of them",
-    limits="The largest of few copies, so a lower bound. A map that ignores the picture scores "
-    "perfectly: read it beside fidelity. LIME, SHAP and Integrated Gradients are measured with "
-    "the reduced counts shown, on the picture and on its copies alike.",
+    needs="the method, once for the picture and once a copy",
+    seeding="the copies are seeded; methods that draw at random draw the same on all of them",
+    limits="The largest of few copies, so a lower bound that grows with their number. A map that "
+    "ignores the picture scores perfectly: read it beside fidelity. Smooth random maps are never "
+    "negative, so two of them lie nearer together than two unrelated signed maps. Methods with a "
+    "count are measured with the reduced count shown, on the picture and on its copies alike.",
+    quantities=(MAXIMUM, AVERAGE),
+    controls=INDEPENDENT + "; beside it, the edges of the picture and of each copy, and the centre",
 )
-
-
-def reduced(config: Config) -> Config:
-    """Return the options under which maps are made again and again."""
-    return config.model_copy(
-        update={
-            "lime_samples": min(config.lime_samples, config.sensitivity_samples),
-            "shap_evals": min(config.shap_evals, config.sensitivity_samples),
-            "ig_steps": min(config.ig_steps, config.sensitivity_steps),
-        }
-    )
-
-
-def _sensitivity(context: Context) -> Measured:
-    if not context.maps:
-        raise NotApplicable("there is no map whose stability could be measured")
-    config = context.config
-    copies = small_noise(
-        context.pixels, config.sensitivity_radius, config.sensitivity_draws, config.seed
-    )
-    pixels = torch.cat([context.pixels[None], copies])
-    found: list[Measurement] = []
-    skipped: list[Skipped] = []
-    for method in context.maps:
-        try:
-            found.append(_measured(context, method, pixels))
-        except Exception as error:  # one failing method never costs the user the others
-            skipped.append(Skipped(step="sensitivity", subject=method, reason=_reason(error)))
-    return Measured(tuple(found), skipped=tuple(skipped))
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, ReportgenError) else f"{type(error).__name__}: {error}"
 
 
 def relative_changes(maps: Tensor) -> Tensor | None:
@@ -75,32 +71,80 @@ def relative_changes(maps: Tensor) -> Tensor | None:
     return changes.div(norm)
 
 
-def _measured(context: Context, method: str, pixels: Tensor) -> Measurement:
-    maps = context.explain(method, pixels, reduced(context.config))
-    if not bool(maps.isfinite().all()):
-        raise NotApplicable("the map of a noisy copy holds NaN or infinite values")
-    changes = relative_changes(maps)
+def null_changes(context: Context) -> Values:
+    """Return the relative changes (null maps, copies) of an explainer that draws every map anew."""
+    found = (_numbers(maps) for maps in null_groups(context))
+    return np.stack([changes for changes in found if changes is not None])
+
+
+def _sensitivity(context: Context) -> Measured:
+    if not context.maps:
+        raise NotApplicable("there is no map whose stability could be measured")
+    methods = each_method(context, SENSITIVITY.key, context.maps, _of_method)
+    controls = [
+        measurement
+        for subject, maps in context.once(noisy_controls).items()
+        for measurement in _both(context, subject, maps)
+    ]
+    settings, nulls = _settings(context, NULL), context.once(null_changes)
+    controls += null_rows(MAXIMUM, nulls.max(axis=1), settings)
+    controls += null_rows(AVERAGE, nulls.mean(axis=1), settings)
+    return Measured((*methods.measurements, *controls), skipped=methods.skipped)
+
+
+def _of_method(context: Context, method: str) -> Measured:
+    return Measured(tuple(_both(context, method, context.once(noisy_maps, method))))
+
+
+def _both(context: Context, subject: str, maps: Tensor) -> list[Measurement]:
+    changes, nulls = _numbers(maps), context.once(null_changes)
+    if changes is None:
+        return [_found(context, q, subject, None, nulls.max(axis=1)) for q in (MAXIMUM, AVERAGE)]
+    largest = _found(context, MAXIMUM, subject, float(changes.max()), nulls.max(axis=1))
+    mean = _found(context, AVERAGE, subject, float(changes.mean()), nulls.mean(axis=1))
+    copies: list[JsonValue] = [float(change) for change in changes]
+    return [
+        largest.model_copy(update={"detail": {"copies": copies}}),
+        mean.model_copy(update=_interval(changes)),
+    ]
+
+
+def _found(
+    context: Context, quantity: Quantity, subject: str, value: float | None, nulls: Values
+) -> Measurement:
     return Measurement(
-        metric="sensitivity",
-        subject=method,
-        value=None if changes is None else float(changes.max()),
-        direction=LOWER,
-        range=(0, None),
-        settings=_settings(context.config),
-        detail={} if changes is None else {"copies": [float(change) for change in changes]},
-        note="the map is zero everywhere" if changes is None else "",
+        metric=quantity.key,
+        subject=subject,
+        value=value,
+        direction=quantity.direction,
+        range=quantity.range,
+        settings=_settings(context, subject),
+        note="the map is zero everywhere" if value is None else "",
+        yardstick=placed(quantity, value, nulls),
     )
 
 
-def _settings(config: Config) -> dict[str, JsonValue]:
-    used = reduced(config)
+def _interval(changes: Values) -> dict[str, object]:
+    """Return the interval of a mean over copies, and its kind; nothing where there is one copy."""
+    if len(changes) < 2:
+        return {}
+    ends = (float(changes.min()), float(changes.max()))
+    return {"interval": ends, "interval_kind": f"lowest and highest of {len(changes)} copies"}
+
+
+def _numbers(maps: Tensor) -> Values | None:
+    changes = relative_changes(maps)
+    return None if changes is None else changes.cpu().numpy()
+
+
+def _settings(context: Context, subject: str) -> dict[str, JsonValue]:
+    config = context.config
     return {
         "radius": config.sensitivity_radius,
         "draws": config.sensitivity_draws,
-        "LIME samples": used.lime_samples,
-        "SHAP evaluations": used.shap_evals,
-        "Integrated Gradients steps": used.ig_steps,
+        "norm": "Frobenius",
         "seed": config.seed,
+        **count_setting(reduced(config), subject),
     }
 
 

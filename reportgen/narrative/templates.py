@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from reportgen.facts import CURVES, LITTLE_CHANGE, SELF_CHECKS
+from reportgen.facts import CURVES, DESTROYED, LITTLE_CHANGE, SEEDS, SELF_CHECKS
 from reportgen.records import Report, Section, Sentence
 from reportgen.wording import Wording, read_wording
 
@@ -89,6 +89,8 @@ def _method(story: _Story, method: str) -> Iterator[Choice]:
     yield "located", method
     yield from _curves(story, method)
     yield from _checks(story, method)
+    yield "on-mask", method
+    yield from _tested(story, method)
     yield "stable", method
 
 
@@ -105,6 +107,18 @@ def _checks(story: _Story, method: str) -> Iterator[Choice]:
     for metric in SELF_CHECKS:
         if story.report.measurement(metric, method):
             yield f"check-{metric}", method
+
+
+def _tested(story: _Story, method: str) -> Iterator[Choice]:
+    """Return what happens under random weights, and under other seeds."""
+    destroyed = story.value(f"{method}.{DESTROYED}.verdict")
+    if destroyed == "passes":
+        yield from story.first(("sanity-passes", "sanity-passes-gone"), method)
+    elif destroyed == "fails":
+        yield "sanity-fails", method
+    seeds = story.value(f"{method}.{SEEDS}.verdict")
+    if seeds is not None:
+        yield f"seeds-{seeds}", method
 
 
 def _comparison(story: _Story) -> Iterator[Choice]:

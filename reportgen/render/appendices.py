@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 from reportgen.facts import seconds
-from reportgen.records import Attribution, Card, Fact, Passes
+from reportgen.records import Attribution, Card, Fact, Passes, Quantity
 from reportgen.render.document import (
     DASH,
     AlertList,
@@ -71,6 +71,9 @@ def _card(card: Card, more: tuple[Entry, ...] = ()) -> CardView:
         Entry("Definition", card.definition),
         Entry("Paper", card.paper),
         Entry("Range", f"{_range(card.range)}; {card.direction}"),
+        *(Entry(quantity.title, _read(quantity)) for quantity in card.quantities),
+        Entry("Beside control maps", card.controls),
+        Entry("Granularity", _granularity(card)),
         Entry("Needs", card.needs),
         Entry("Seeding", card.seeding),
         Entry("Self-check", card.self_check),
@@ -78,6 +81,16 @@ def _card(card: Card, more: tuple[Entry, ...] = ()) -> CardView:
         *more,
     )
     return CardView(card.title, card.category, tuple(entry for entry in found if entry.text))
+
+
+def _read(quantity: Quantity) -> str:
+    """Return how one number of a metric is read."""
+    return f"{quantity.meaning} {quantity.direction}; {_range(quantity.range)}".strip()
+
+
+def _granularity(card: Card) -> str:
+    label = "; class-agnostic: nearly the same map for every class" if card.class_agnostic else ""
+    return f"{card.granularity}{label}" if card.granularity else ""
 
 
 def _range(ends: tuple[float | None, float | None]) -> str:

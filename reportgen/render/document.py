@@ -97,7 +97,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Quantity:
+class Stated:
     """A named value in a strip: what it is, its text, and the yardstick beside it."""
 
     title: str
@@ -112,7 +112,7 @@ class Strip:
 
     kind: ClassVar[str] = "strip"
 
-    quantities: tuple[Quantity, ...]
+    quantities: tuple[Stated, ...]
 
 
 @dataclass(frozen=True)

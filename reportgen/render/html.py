@@ -35,7 +35,7 @@ def to_html(report: Report, arrays: Mapping[str, NDArray[Any]]) -> str:
 
     A picture whose array is missing is left out. The same input gives the same text.
     """
-    return _environment().get_template("report.html.j2").render(document=_document(report, arrays))
+    return environment().get_template("report.html.j2").render(document=_document(report, arrays))
 
 
 def _document(report: Report, arrays: Mapping[str, NDArray[Any]]) -> Document:
@@ -54,7 +54,7 @@ def _document(report: Report, arrays: Mapping[str, NDArray[Any]]) -> Document:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
     """Return the templates' environment: everything is escaped, nothing may be undefined."""
     return Environment(
         loader=FunctionLoader(html_template),

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from types import ModuleType
 
 from reportgen.errors import OutputError
-from reportgen.records import Report
 
 VARIANT = "pdf/a-3u"
 LOGGERS = ("weasyprint", "fontTools")
@@ -34,15 +33,16 @@ def pdf_obstacle() -> str | None:
     return None
 
 
-def to_pdf(html: str, report: Report, report_json: bytes) -> bytes:
-    """Return the PDF of ``html``, the text that ``to_html`` made of ``report``.
+def to_pdf(html: str, created: str, report_json: bytes) -> bytes:
+    """Return the PDF of ``html``, the page of a report or survey ``created`` at that moment.
 
-    ``report_json`` is attached under the name report.json. Nothing is fetched: pictures must be
+    ``created`` is a date and time in ISO 8601. ``report_json`` is attached under the name
+    report.json. Nothing is fetched: pictures must be
     ``data:`` addresses. The same input gives the same bytes. Raises OutputError without Pango.
     """
     weasyprint = _weasyprint()
     fetcher = weasyprint.urls.URLFetcher(allowed_protocols=("data",), allow_redirects=False)
-    made = _moment(report.run.created)
+    made = _moment(created)
     attachment = weasyprint.Attachment(
         file_obj=io.BytesIO(report_json),
         name="report.json",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from reportgen.errors import OutputError
-from reportgen.records import SCHEMA_VERSION, Report
+from reportgen.records import READABLE_VERSIONS, Report
 from reportgen.render import manifest
 from reportgen.render.archive import unpack
 
@@ -66,9 +66,10 @@ def _check_version(content: bytes, name: str) -> None:
             "that reportgen wrote."
         ) from None
     version = found.get("schema_version") if isinstance(found, dict) else None
-    if version != SCHEMA_VERSION:
+    if version not in READABLE_VERSIONS:
+        known = " or ".join(READABLE_VERSIONS)
         raise OutputError(
-            f"Expected schema version {SCHEMA_VERSION} in '{name}', but found {version!r}; use the "
+            f"Expected schema version {known} in '{name}', but found {version!r}; use the "
             "version of reportgen that wrote it."
         )
 

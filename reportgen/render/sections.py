@@ -70,7 +70,9 @@ def _comparison(source: Source, key: str) -> list[Block | None]:
 
 def _fidelity(source: Source, key: str) -> list[Block | None]:
     table = tables.fidelity(source) if source.report.attributions else None
-    return [figures.curves_figure(source), table, *_section_skips(source, key)]
+    kinds = dict.fromkeys(card.category for card in source.report.metrics)
+    found = [block for kind in kinds for block in tables.numbers(source, kind)]
+    return [figures.curves_figure(source), table, *found, *_section_skips(source, key)]
 
 
 def _robustness(source: Source, key: str) -> list[Block | None]:

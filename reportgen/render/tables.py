@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reportgen.records import Attribution, ClassScore
-from reportgen.render.document import DASH, Cell, Quantity, Row, Strip, Table
+from reportgen.facts import fact_name
+from reportgen.records import Attribution, ClassScore, Quantity
+from reportgen.render.document import DASH, Block, Cell, Heading, Row, Stated, Strip, Table
 from reportgen.render.figures import NOISES, Source
 from reportgen.render.lookup import ARROWS
 
@@ -43,6 +44,7 @@ ROTATION = {
 }
 SHADES = 6
 WIDEST_HALF = 6
+WIDEST = 6
 
 
 def top_classes(source: Source) -> Table:
@@ -62,7 +64,7 @@ def strip(source: Source, attribution: Attribution) -> Strip:
     """Return the numbers of one method, each beside the same number of the random control."""
     method = attribution.method
     names = {**PLACE, **({"layer": "Layer"} if f"{method}.layer" in source.facts else {})}
-    found = (_quantity(source, method, key, title) for key, title in {**FIDELITY, **names}.items())
+    found = (_stated(source, method, key, title) for key, title in {**FIDELITY, **names}.items())
     return Strip(tuple(found))
 
 
@@ -85,11 +87,63 @@ def fidelity(source: Source) -> Table:
     columns = (_headed(source, title, key, subjects) for key, title in FIDELITY.items())
     return Table(
         "Fidelity of each map; a map is evidence where it does better than the controls. "
-        "↓ lower is better, ↑ higher is better.",
+        "↓ lower is better, ↑ higher is better. Below a value: how many smooth random maps it is "
+        "better than, and its distance from their mean in standard deviations (z).",
         ("Map", *columns),
         tuple(rows),
         "whole",
     )
+
+
+def numbers(source: Source, category: str) -> list[Block]:
+    """Return all numbers that the metrics of a category give of the maps, under its name.
+
+    A row for each number, a column for each map; tables of at most ``WIDEST`` methods each.
+    """
+    cards = [card for card in source.report.metrics if card.category == category]
+    quantities = [quantity for card in cards for quantity in card.quantities]
+    methods = [a.method for a in source.report.attributions]
+    found = [
+        table
+        for start in range(0, len(methods), WIDEST)
+        if (table := _numbers(source, category, quantities, methods[start : start + WIDEST]))
+    ]
+    return [Heading(category[:1].upper() + category[1:]), *found] if found else []
+
+
+def _numbers(
+    source: Source, category: str, quantities: list[Quantity], methods: list[str]
+) -> Table | None:
+    rows = [row for quantity in quantities for row in _number_rows(source, quantity, methods)]
+    if not rows:
+        return None
+    kinds = tuple(source.facts.cell(f"{method}.granularity") for method in methods)
+    return Table(
+        f"{category[:1].upper()}{category[1:]}. ↓ lower is better, ↑ higher is better. Below a "
+        "value: how many of the control maps it is better than, and its distance from their mean "
+        "in standard deviations (z). Compare maps of one granularity only.",
+        ("Number", *(source.title(method) for method in methods)),
+        (Row("Granularity", kinds), *rows),
+        "whole numbers",
+    )
+
+
+def _number_rows(source: Source, quantity: Quantity, methods: list[str]) -> list[Row]:
+    """Return the row of a number, and that of the verdict on it, where there are any."""
+    names = [fact_name(quantity.key, method) for method in methods]
+    if not any(name in source.facts for name in names):
+        return []
+    arrow = ARROWS.get(quantity.direction, "")
+    cells = tuple(source.facts.cell(name, detail=_rank(source, name)) for name in names)
+    verdicts = [f"{name}.verdict" for name in names]
+    rows = [Row(f"{quantity.title} {arrow}".strip(), cells)]
+    if any(name in source.facts for name in verdicts):
+        rows.append(Row("Verdict on it", tuple(source.facts.cell(name) for name in verdicts)))
+    return rows
+
+
+def _rank(source: Source, name: str) -> str:
+    return source.facts.text(f"{name}.rank") if f"{name}.rank" in source.facts else ""
 
 
 def agreement(source: Source, metric: str, caption: str, signed: bool) -> Table | None:
@@ -154,12 +208,14 @@ def _class_row(source: Source, rank: int, score: ClassScore) -> Row:
     return Row(str(rank), (label, source.facts.cell(f"{name}.probability")))
 
 
-def _quantity(source: Source, method: str, key: str, title: str) -> Quantity:
-    cell = source.facts.cell(f"{method}.{key}")
-    direction = source.facts.arrow(f"{method}.{key}")
-    control = f"random.{key}"
-    yardstick = f"random {source.facts.text(control)}" if control in source.facts else ""
-    return Quantity(f"{title} {direction}".strip(), cell, _words(direction), yardstick)
+def _stated(source: Source, method: str, key: str, title: str) -> Stated:
+    name = f"{method}.{key}"
+    direction = source.facts.arrow(name)
+    rank = _rank(source, name)
+    yardstick = f"better than {rank}" if rank else ""
+    return Stated(
+        f"{title} {direction}".strip(), source.facts.cell(name), _words(direction), yardstick
+    )
 
 
 def _words(arrow: str) -> str:
@@ -167,7 +223,8 @@ def _words(arrow: str) -> str:
 
 
 def _fidelity_row(source: Source, subject: str, quiet: bool) -> Row:
-    cells = tuple(source.facts.cell(f"{subject}.{key}") for key in FIDELITY)
+    names = [f"{subject}.{key}" for key in FIDELITY]
+    cells = tuple(source.facts.cell(name, detail=_rank(source, name)) for name in names)
     return Row(source.title(subject), cells, quiet=quiet)
 
 

@@ -15,11 +15,13 @@ from reportgen.render.archive import pack
 from reportgen.render.encoding import encode_json
 from reportgen.render.reader import ARRAYS, parse_report, read_manifest, read_report
 from reportgen.render.staging import publish
+from reportgen.render.table import NAME as TABLE
+from reportgen.render.table import table_of
 
-FORMATS = ("json", "html", "pdf")
+FORMATS = ("json", "csv", "html", "pdf")
 DATA = "report.json"
 PAGES = {"html": "report.html", "pdf": "report.pdf"}
-OWN = (DATA, ARRAYS, *PAGES.values())
+OWN = (DATA, ARRAYS, TABLE, *PAGES.values())
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -33,9 +35,10 @@ def write_report(
 ) -> tuple[Path, ...]:
     """Write a report into ``directory`` and return the files, the manifest last.
 
-    ``report.json`` and ``maps.npz`` are always written; "html" and "pdf" in ``formats`` add their
-    files. A report that is there already is replaced only when the new one is whole; other files
-    are left alone. Without Pango the PDF is left out, or, with ``require_pdf``, OutputError raised.
+    ``report.json`` and ``maps.npz`` are always written; "csv", "html" and "pdf" in ``formats`` add
+    their files. A report that is there already is replaced only when the new one is whole; other
+    files are left alone. Without Pango the PDF is left out, or, with ``require_pdf``, OutputError
+    raised.
     Raises UsageError for an unknown format, OutputError where nothing can be written.
     """
     check_formats(formats)
@@ -73,7 +76,7 @@ def check_directory(directory: Path) -> None:
     try:
         is_file = directory.exists() and not directory.is_dir()
     except OSError as error:
-        raise _refused(directory, error) from None
+        raise refused(directory, error) from None
     if is_file:
         raise OutputError(
             f"Expected a directory for the report, but '{directory}' is a file; name another place."
@@ -98,9 +101,10 @@ def possible_formats(formats: Collection[str], require_pdf: bool) -> Collection[
 def _pages(
     report: Report, arrays: Arrays, data: bytes, formats: Collection[str]
 ) -> dict[str, bytes]:
-    """Return the pages by file name; the PDF is laid out from the HTML."""
+    """Return the table and the pages by file name; the PDF is laid out from the HTML."""
+    table = {TABLE: table_of(report)} if "csv" in formats else {}
     if not set(formats) & set(PAGES):
-        return {}
+        return table
     from reportgen.render.html import to_html
 
     html = to_html(report, arrays)
@@ -108,8 +112,8 @@ def _pages(
     if "pdf" in formats:
         from reportgen.render.pdf import to_pdf
 
-        pages["pdf"] = to_pdf(html, report, data)
-    return {PAGES[name]: content for name, content in pages.items()}
+        pages["pdf"] = to_pdf(html, report.run.created, data)
+    return {**table, **{PAGES[name]: content for name, content in pages.items()}}
 
 
 def _publish(directory: Path, files: dict[str, bytes]) -> tuple[Path, ...]:
@@ -137,11 +141,12 @@ def _put(directory: Path, files: dict[str, bytes], obsolete: Collection[str]) ->
     try:
         publish(directory, files, obsolete)
     except OSError as error:
-        raise _refused(directory, error) from None
+        raise refused(directory, error) from None
     return tuple(directory / name for name in files)
 
 
-def _refused(directory: Path, error: OSError) -> OutputError:
+def refused(directory: Path, error: OSError) -> OutputError:
+    """Return the error for a directory that the file system will not have written."""
     return OutputError(
         f"The report cannot be written to '{directory}' ({error.strerror or error}); name a "
         "directory that can be written and has room."

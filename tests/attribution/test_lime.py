@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ SEED = 3
 
 
 def asked(classifier: Classifier, pixels: Tensor, config: Config, seed: int = SEED) -> Request:
-    return Request(classifier, pixels, TARGET, config, seed, squares(*pixels.shape[-2:]))
+    return replace(request(classifier, pixels, TARGET, config), seed=seed)
 
 
 def library(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from toys import (
 )
 
 from reportgen.attribution import METHODS
-from reportgen.attribution.base import Request
 from reportgen.attribution.shap import partition_values, segment_tree
 from reportgen.config import Config
 
@@ -173,7 +173,7 @@ def test_the_map_adds_up_on_segments_of_any_size() -> None:
     segments[segments == 15] = 3
     with classified(seeded(FunctionalRelu), SHAPE) as classifier:
         config = Config(shap_evals=60, shap_fill="black")
-        asked = Request(classifier, pictures(1), 0, config, 0, segments)
+        asked = replace(request(classifier, pictures(1), 0, config), segments=segments)
         found = METHODS["shap"].explain(asked)
         ends = classifier.probabilities(torch.cat([pictures(1), torch.zeros(1, *SHAPE)]))[:, 0]
     assert found.resolution == "15 segments"

@@ -346,3 +346,42 @@ def test_networks_that_view_their_activations_keep_the_plain_order(
     opened = Opened(network=seeded(network), name="toy", format="module", architecture="toy")
     asked = Preprocessing(channels=3, resize=16, crop=(16, 16), mean=(0.0,) * 3, std=(1.0,) * 3)
     assert accepts_channels_last(opened, asked, torch.device("cpu")) is accepted
+
+
+@pytest.mark.parametrize("fixed_batch", [None, 1, 4])
+def test_features_are_read_without_a_backward_pass(pixels: Tensor, fixed_batch: int | None) -> None:
+    network = seeded(FunctionalRelu)
+    bound = OnlyBatchesOf(network, fixed_batch) if fixed_batch else network
+    subject = evaluator(bound, fixed_batch=fixed_batch)
+    layer = find_layer(subject, pixels[:1], 0)
+    before = (subject.counter.forward, subject.counter.backward)
+    found = subject.features(pixels, layer)
+    assert alike(found, network.conv(network.features(pixels)).relu())
+    assert not found.requires_grad
+    assert (subject.counter.forward - before[0], subject.counter.backward - before[1]) == (COUNT, 0)
+
+
+@pytest.mark.parametrize("fixed_batch", [None, 1, 4])
+def test_a_network_is_resumed_whatever_the_batch(pixels: Tensor, fixed_batch: int | None) -> None:
+    network = seeded(FunctionalRelu)
+    bound = OnlyBatchesOf(network, fixed_batch) if fixed_batch else ShortOfMemory(network, 2)
+    subject = evaluator(bound, 7, fixed_batch)
+    layer = find_layer(subject, pixels[:1], 0)
+    changed = pictures(COUNT, 6, 4, 4)
+    found = subject.resumed(
+        pixels[:1], layer.resume, COUNT, lambda start, stop: changed[start:stop]
+    )
+    assert alike(found, network.fc(changed.mean((2, 3))))
+    assert subject.batch_size == (7 if fixed_batch else 2)
+
+
+def test_infinite_outputs_of_a_resumed_network_end_one_step(pixels: Tensor) -> None:
+    subject = evaluator(seeded(FunctionalRelu))
+    layer = find_layer(subject, pixels[:1], 0)
+    with pytest.raises(NotApplicable, match="NaN or infinite outputs"):
+        subject.resumed(
+            pixels[:1],
+            layer.resume,
+            2,
+            lambda start, stop: torch.full((stop - start, 6, 4, 4), torch.inf),
+        )

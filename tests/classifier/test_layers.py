@@ -25,6 +25,7 @@ from toys import (
 )
 
 from reportgen.classifier.layers import FeatureLayer, Grid, find_grid
+from reportgen.classifier.taps import taps_of
 from reportgen.errors import NotApplicable, UsageError
 
 SQUARE = (3, 16, 16)
@@ -261,3 +262,92 @@ class Windows(nn.Module):
 
 def test_windows_are_not_taken_for_pictures() -> None:
     assert layer_of(seeded(Windows)).name == "conv"
+
+
+class Branching(nn.Module):
+    """Reads its first activation again behind the last feature map, and changes it in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 4, 4)
+        self.second = nn.Conv2d(4, 4, 3, 1, 1)
+        self.fc = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = self.first(x)
+        last = self.second(skip)
+        skip = skip.add_(1)
+        return self.fc(torch.cat([F.relu(last, inplace=True) + skip, skip], dim=1).mean((2, 3)))
+
+
+class Flattened(FunctionalRelu):
+    """Asks the picture, not the feature map, how large the batch is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = F.relu(self.conv(self.features(x)))
+        return self.fc(features.mean((2, 3)).view(x.shape[0], 6))
+
+
+def resumed(
+    form: str, make: Callable[[], nn.Module], name: str, changed: Tensor, batch_size: int = 3
+) -> tuple[Tensor, int]:
+    """Return the outputs of one picture with other activations, and how many passes it took."""
+    pixels = pictures(1)
+    stored = FORMATS[form](seeded(make), SQUARE)
+    with classified(stored, SQUARE, batch_size=batch_size) as classifier:
+        layer = classifier.feature_layer(pixels[0], 0, name)
+        counter = classifier.evaluator.counter
+        before = counter.forward
+        outputs = classifier.evaluator.resumed(
+            pixels, layer.resume, len(changed), lambda start, stop: changed[start:stop]
+        )
+        return outputs, counter.forward - before
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("make", [FunctionalRelu, Flattened])
+@pytest.mark.parametrize("batch_size", [1, 3, 32])
+def test_what_follows_a_layer_is_run_on_other_activations(
+    form: str, make: Callable[[], nn.Module], batch_size: int
+) -> None:
+    network = seeded(make)
+    changed = pictures(7, 6, 4, 4)
+    outputs, _ = resumed(form, make, "", changed, batch_size)
+    assert alike(outputs, network.fc(changed.mean((2, 3))))
+    assert not alike(outputs.flip(0), network.fc(changed.mean((2, 3))))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_lies_beside_a_layer_is_not_lost(form: str) -> None:
+    network = seeded(Branching)
+    changed = pictures(7, 4, 4, 4) - 0.5
+    name = "second"
+    if form in ("traced", "scripted", "frozen"):
+        taps = taps_of(FORMATS[form](network, SQUARE))
+        shapes = [known for known, shape in taps.shapes(pictures(1)) if shape[1] == 4]
+        name = shapes[1]
+    outputs, _ = resumed(form, Branching, name, changed)
+    skip = network.first(pictures(1)) + 1
+    both = [changed.relu() + skip, skip.expand(7, -1, -1, -1)]
+    assert alike(outputs, network.fc(torch.cat(both, dim=1).mean((2, 3))))
+
+
+def test_earlier_layers_run_once_where_the_network_allows_it() -> None:
+    changed = pictures(7, 6, 4, 4)
+    # Three batches of 3; before them an eager network tries the short way beside the long one, an
+    # exported one is run up to the layer, and a script's graph is cut.
+    assert resumed("eager", FunctionalRelu, "", changed)[1] == 9 + 3 + 3
+    assert resumed("eager", Flattened, "", changed)[1] == 9 + 3
+    assert resumed("exported", FunctionalRelu, "", changed)[1] == 9 + 3
+    assert resumed("traced", FunctionalRelu, "", changed)[1] == 9
+
+
+def test_a_short_way_that_gives_something_else_is_not_taken() -> None:
+    class Counting(FunctionalRelu):
+        def forward(self, x: Tensor) -> Tensor:
+            features = F.relu(self.conv(self.features(x)))
+            return self.fc(features.mean((2, 3))) * float(len(x))
+
+    changed = pictures(7, 6, 4, 4)
+    expected = 3 * seeded(Counting).fc(changed.mean((2, 3)))
+    assert alike(resumed("eager", Counting, "", changed)[0], expected)

@@ -21,6 +21,7 @@ from reportgen.classifier.preprocessing import (
     normalise,
     place_back,
     prepare,
+    prepare_mask,
 )
 from reportgen.classifier.torchvision_operators import ensure_torchvision
 from reportgen.errors import ImageError, ModelError
@@ -454,3 +455,59 @@ def test_the_display_copy_is_a_copy() -> None:
     copy.paste((0, 0, 0), (0, 0, 60, 40))
     assert image.tobytes() == noise((60, 40)).tobytes()
     assert edges(crop) == (1, 2, 3, 4)
+
+
+def blobs(size: tuple[int, int]) -> Image.Image:
+    """Return a mask of two boxes without symmetry, one of them at the border."""
+    width, height = size
+    values = np.zeros((height, width), dtype=np.uint8)
+    values[height // 8 : height // 2, width // 5 : width // 2] = 255
+    values[-max(1, height // 6) :, -max(1, width // 3) :] = 255
+    return Image.fromarray(values)
+
+
+def check_geometry(own: NDArray[np.bool_], size: tuple[int, int], way: Preprocessing) -> None:
+    """A mask lies where the same mask, sent through as a picture without smoothing, lies."""
+    nearest = way.model_copy(update={"interpolation": "nearest", "channels": 1})
+    assert np.array_equal(own, prepare(blobs(size), nearest).pixels[0].numpy() > 0)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("resize", RESIZES)
+def test_a_mask_goes_the_way_of_its_picture(
+    size: tuple[int, int], resize: int | tuple[int, int]
+) -> None:
+    for crop in CROPS:
+        mask = prepare_mask(blobs(size), plan(resize, crop))
+        assert (mask.dtype, mask.shape) == (torch.bool, crop)
+        check_geometry(mask.numpy(), size, plan(resize, crop))
+
+
+def test_a_mask_one_pixel_off_is_seen() -> None:
+    way, size = plan(33, (31, 31)), (57, 41)
+    mask = prepare_mask(blobs(size), way).numpy()
+    check_geometry(mask, size, way)
+    for axis in (0, 1):
+        with pytest.raises(AssertionError):
+            check_geometry(np.roll(mask, 1, axis), size, way)
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_a_mask_covers_the_object_of_its_smoothed_picture(interpolation: str) -> None:
+    size = (333, 217)
+    way = plan(64, (64, 60), channels=1, interpolation=interpolation)
+    bright = prepare(blobs(size), way).pixels[0].numpy()
+    mask = prepare_mask(blobs(size), way).numpy()
+    # Smoothing makes the border grey; what is clearly in or out is in or out of the mask.
+    assert mask[bright > 0.9].all()
+    assert not mask[bright < 0.1].any()
+    shifted = np.roll(mask, 3, axis=1)
+    assert not shifted[bright > 0.9].all()
+
+
+def test_an_object_can_be_cropped_away_and_padding_is_none() -> None:
+    edge = Image.fromarray((np.arange(64) < 8)[None].repeat(32, 0).astype(np.uint8) * 255)
+    assert not prepare_mask(edge, plan(32, (32, 32))).any()
+    padded = prepare_mask(Image.new("L", (10, 10), 255), plan(10, (14, 16)))
+    assert padded.sum() == 100
+    assert padded[2:12, 3:13].all()

@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reportgen.attribution.gradcam import CARD as GRADCAM
 from reportgen.classifier.classifier import classifier_from
 from reportgen.classifier.metadata import Hints, Known
 from reportgen.classifier.opened import Opened
 from reportgen.config import Config
-from reportgen.metrics import Context
+from reportgen.metrics import Context, Shared
+from reportgen.records import Card
 
 
 class Weighted(nn.Module):
@@ -88,6 +90,8 @@ def context_of(
     maps: Mapping[str, Tensor],
     explain: Callable[[str, Tensor, Config], Tensor] | None = None,
     head: str = "probabilities",
+    mask: Tensor | None = None,
+    cards: Mapping[str, Card] | None = None,
     **options: Any,
 ) -> Iterator[Context]:
     """Yield the context of a network on pixels (C, H, W); class 0 is explained."""
@@ -106,7 +110,20 @@ def context_of(
     with classifier_from(opened, hints, config) as classifier:
         prediction = classifier.predict(pixels, "0")
         classifier.evaluator.counter.forward = 0
-        yield Context(classifier, pixels, prediction, maps, config, explain or _no_explainer)
+        height, width = pixels.shape[-2:]
+        rows, columns = torch.arange(height) * 4 // height, torch.arange(width) * 4 // width
+        yield Context(
+            classifier=classifier,
+            pixels=pixels,
+            prediction=prediction,
+            maps=maps,
+            config=config,
+            explain=explain or _no_explainer,
+            cards=cards or dict.fromkeys(maps, GRADCAM),
+            segments=rows[:, None] * 4 + columns,
+            mask=mask,
+            shared=Shared(classifier.evaluator.counter),
+        )
 
 
 def _no_explainer(method: str, pixels: Tensor, config: Config) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from reportgen.errors import NotApplicable
 from reportgen.metrics import METRICS, Measured
-from reportgen.metrics.fidelity import area, normalised_area
+from reportgen.metrics.fidelity import normalised_area
 from reportgen.records import Measurement
 
 WHITE = torch.ones(1, 4, 6)
@@ -20,8 +20,10 @@ def measured(metric: str, network: nn.Module, pixels: Tensor, maps: dict[str, Te
         return METRICS[metric].measure(context)
 
 
-def found(result: Measured, subject: str = "map") -> Measurement:
-    return next(m for m in result.measurements if m.subject == subject)
+def found(result: Measured, subject: str = "map", metric: str = "") -> Measurement:
+    """Return the measurement of a subject: the metric's first one, or the one that is named."""
+    metric = metric or result.measurements[0].metric
+    return next(m for m in result.measurements if (m.metric, m.subject) == (metric, subject))
 
 
 def auc(metric: str, network: nn.Module, values: Tensor, steps: int, pixels: Tensor = WHITE):
@@ -140,8 +142,8 @@ def test_passes_are_two_ends_and_the_inner_steps_of_each_map(metric: str) -> Non
     maps = {"a": torch.rand(4, 6), "b": torch.rand(4, 6)}
     with context_of(uniform(4, 6), WHITE, maps, curve_steps=6, control_draws=3) as context:
         METRICS[metric].measure(context)
-        # Two methods, three draws of two random controls, edges and centre.
-        assert context.classifier.evaluator.counter.forward == 2 + (2 + 6 + 2) * (6 - 1)
+        # Two methods, twenty smooth random maps, three random ones, edges and centre.
+        assert context.classifier.evaluator.counter.forward == 2 + (2 + 20 + 3 + 2) * (6 - 1)
 
 
 def test_curves_start_and_end_where_the_detail_says() -> None:
@@ -153,31 +155,81 @@ def test_curves_start_and_end_where_the_detail_says() -> None:
     detail = found(result).detail
     assert detail["first probability"] == pytest.approx(0.8)
     assert detail["last probability"] == 0
-    assert detail["normalised"] == pytest.approx(0.5, abs=EXACT)
     assert found(result).value == pytest.approx(0.4, abs=EXACT)
+    normalised = found(result, metric="deletion_normalised")
+    assert normalised.value == pytest.approx(0.5, abs=EXACT)
+    assert not normalised.note
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "expected"),
-    [(0.9, 0.1, 0.5), (0.1, 0.9, 0.5), (0.05, 0.0, None), (0.0, 0.05, None), (0.0625, 0.0, 8.0)],
+    ("whole", "baseline", "expected"),
+    [
+        (0.9, 0.1, 0.5),
+        (0.1, 0.9, 0.5),
+        (0.9, 0.3, 1 / 3),
+        (0.05, 0.0, None),
+        (0.0, 0.05, None),
+        (0.0625, 0.0, 8.0),
+    ],
 )
 def test_the_normalised_area_needs_ends_that_differ(
-    first: float, last: float, expected: float | None
+    whole: float, baseline: float, expected: float | None
 ) -> None:
-    assert normalised_area(0.5, first, last) == (
+    assert normalised_area(0.5, whole, baseline) == (
         None if expected is None else pytest.approx(expected)
     )
 
 
-def test_the_area_is_the_trapezoid_rule_on_uneven_steps() -> None:
-    values = np.array([[1.0, 0.5, 0.0], [0.0, 0.0, 1.0]])
-    assert area(values, np.array([0, 0.2, 1])) == pytest.approx([0.15 + 0.2, 0.4])
+@pytest.mark.parametrize(("metric", "best"), [("deletion", 1 / 8), ("insertion", 7 / 8)])
+def test_a_dim_picture_on_a_grey_baseline_is_normalised_to_the_same_area(
+    metric: str, best: float
+) -> None:
+    mask, kind = quadrant_mask(8), "image-mean"
+    pixels = torch.where(mask > 0, 0.9, 0.1)[None]
+    options = {"deletion_baseline": kind, "insertion_baseline": kind, "curve_steps": 8}
+    result = measured(metric, Weighted(mask / mask.sum()), pixels, {"map": mask}, **options)
+    # The probability is 0.9 on the picture and 0.3 on its mean colour.
+    assert found(result).value == pytest.approx(0.3 + best * 0.6, abs=EXACT)
+    normalised = found(result, metric=f"{metric}_normalised")
+    assert normalised.value == pytest.approx(best, abs=EXACT)
+
+
+def test_a_baseline_that_the_model_prefers_has_no_normalised_area() -> None:
+    dark = torch.zeros(1, 4, 6)
+    maps = {"map": descending(4, 6)}
+    result = measured("deletion", uniform(4, 6), dark, maps, deletion_baseline="noise")
+    assert found(result).value is not None
+    normalised = found(result, metric="deletion_normalised")
+    assert normalised.value is None
+    assert "higher on the baseline" in normalised.note
 
 
 def test_a_constant_model_has_no_normalised_area() -> None:
     result = measured("deletion", Constant(), WHITE, {"map": torch.rand(4, 6)})
-    assert {m.value for m in result.measurements} == {0.75}
-    assert {m.detail["normalised"] for m in result.measurements} == {None}
+    areas = [m for m in result.measurements if m.metric == "deletion"]
+    normalised = [m for m in result.measurements if m.metric == "deletion_normalised"]
+    assert {m.value for m in areas} == {0.75}
+    assert {m.value for m in normalised} == {None}
+    assert all("0.05 or less" in m.note for m in normalised)
+    assert {m.yardstick for m in normalised} == {None}
+
+
+@pytest.mark.parametrize("metric", ["deletion", "insertion"])
+def test_the_perfect_map_is_placed_above_every_smooth_random_one(metric: str) -> None:
+    mask, white = quadrant_mask(8), torch.ones(1, 8, 8)
+    maps = {"map": mask, "anti": -mask}
+    result = measured(metric, Weighted(mask / mask.sum()), white, maps, curve_steps=8)
+    for key in (metric, f"{metric}_normalised"):
+        best, worst = found(result, "map", key).yardstick, found(result, "anti", key).yardstick
+        assert best is not None
+        assert worst is not None
+        assert (best.maps, best.percentile, best.p) == (20, 1, 1 / 21)
+        assert (worst.percentile, worst.p) == (0, 1)
+    nulls = found(result, "smooth-random")
+    assert nulls.yardstick is None
+    draws = np.asarray(nulls.detail["draws"])
+    assert best.mean == pytest.approx(draws.mean())
+    assert best.sd == pytest.approx(draws.std(ddof=1))
 
 
 @pytest.mark.parametrize("metric", ["deletion", "insertion"])

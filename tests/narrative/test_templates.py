@@ -21,6 +21,7 @@ from told_reports import (
     rotation,
     sensitivity,
     text,
+    verdict,
 )
 
 from reportgen.narrative.templates import SECTIONS
@@ -161,7 +162,7 @@ def judged(count: int, beating: int) -> Report:
     ("count", "beating", "words"),
     [
         (1, 1, "The one map that could be judged, that of Grad-CAM, does better"),
-        (1, 0, "The one map that could be judged does no better"),
+        (1, 0, "The one map that could be judged is not clearly better"),
         (2, 2, "Both maps, those of Grad-CAM and SHAP, do better"),
         (2, 0, "Neither of the 2 maps does better"),
         (3, 3, "All 3 maps do better"),
@@ -300,6 +301,13 @@ def shapes() -> list[Report]:
         report_of(rotation("positive", 40.0), rotation("negative", 12.5)),
         report_of(rotation("positive", None), methods=("gradcam", "new")),
         report_of(methods=TWO, skipped=[Skipped(step="noise", reason="x")]),
+        report_of(verdict("randomised_spearman", "gradcam", "fails")),
+        report_of(verdict("randomised_spearman", "gradcam", "passes", None)),
+        report_of(verdict("seed_jaccard_5", "lime", "stable", 0.95), methods=("lime",)),
+        *(
+            report_of(check(metric, "gradcam", 0.2))
+            for metric in ("sampling_error", "component_share", "largest_weight")
+        ),
     ]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from reportgen.perturbation.controls import CONTROLS, control_maps
 from reportgen.perturbation.corruption import CORRUPTIONS, corrupted, small_noise
 from reportgen.perturbation.geometry import rotated
+from reportgen.perturbation.imputation import imputed
 from reportgen.perturbation.removal import (
     BASELINES,
     baseline,
@@ -51,6 +52,13 @@ def test_values_are_equal_on_the_gpu(make_picture: MakePicture, name: str) -> No
     there = EXACT[name](pixels.cuda())
     assert there.is_cuda
     assert torch.equal(there.cpu(), EXACT[name](pixels))
+
+
+def test_imputation_is_close_on_the_gpu(make_picture: MakePicture) -> None:
+    pixels = make_picture(3, 30, 40)
+    missing = (_ranks(pixels[None, 0]) < 600).view(1, 30, 40)
+    there = imputed(pixels.cuda(), missing.cuda(), 0.0, 0).cpu()
+    assert float((there - imputed(pixels, missing, 0.0, 0)).abs().max()) < 1e-3
 
 
 @pytest.mark.parametrize("tf32", [False, True])

@@ -15,7 +15,7 @@ from sample_report import FIVE, TWELVE, sample, written
 from sample_sentences import Words
 
 from reportgen.records import Report, Section, Sentence, Skipped
-from reportgen.render.html import _environment, to_html
+from reportgen.render.html import environment, to_html
 from reportgen.resources import html_template
 
 HOSTILE = (
@@ -314,4 +314,4 @@ def test_each_template_starts_with_its_variables(name: str) -> None:
 
 def test_a_variable_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="'document' is undefined"):
-        _environment().get_template("report.html.j2").render()
+        environment().get_template("report.html.j2").render()

@@ -39,7 +39,9 @@ def write(drawn: Drawn, directory: Path, *formats: str) -> tuple[Path, ...]:
 def test_all_files_are_written_the_manifest_last(small: Drawn, tmp_path: Path) -> None:
     written = write_report(small.report, small.arrays, tmp_path / "a" / "b")
     names = [path.name for path in written]
-    assert names == ["report.json", "maps.npz", "report.html", "report.pdf", "manifest.json"]
+    assert names == [
+        "report.json", "maps.npz", "table.csv", "report.html", "report.pdf", "manifest.json",
+    ]  # fmt: skip
     assert set(snapshot(tmp_path)) == {"a", "a/b", *(f"a/b/{name}" for name in names)}
     assert (tmp_path / "a/b/report.html").read_text("utf-8") == small.html
     assert (tmp_path / "a/b/report.pdf").read_bytes().startswith(b"%PDF-1.7")
@@ -48,7 +50,7 @@ def test_all_files_are_written_the_manifest_last(small: Drawn, tmp_path: Path) -
 def test_the_manifest_describes_every_other_file(small: Drawn, tmp_path: Path) -> None:
     *files, last = write(small, tmp_path / "report")
     manifest = json.loads(last.read_text("utf-8"))
-    assert manifest["schema_version"] == "1.0"
+    assert manifest["schema_version"] == "1.1"
     assert manifest["files"] == {
         path.name: {
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -216,7 +218,7 @@ def test_a_place_where_nobody_may_look_is_refused(
 
 def test_an_unknown_format_lists_the_known_ones(small: Drawn, tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"^Unknown format 'docx'; the known ones are: json, html, pdf"
+        UsageError, match=r"^Unknown format 'docx'; the known ones are: json, csv, html, pdf"
     ):
         write(small, tmp_path / "report", "docx")
     assert snapshot(tmp_path) == {}
@@ -288,4 +290,4 @@ def test_a_changed_report_is_not_drawn(small: Drawn, tmp_path: Path) -> None:
 
 def test_names_of_files_are_listed_once() -> None:
     assert set(writer.PAGES) < set(writer.FORMATS)
-    assert len(set(writer.OWN)) == 4
+    assert len(set(writer.OWN)) == 5

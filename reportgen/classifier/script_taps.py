@@ -1,0 +1,164 @@
+"""Reading an inner activation of a TorchScript module, and running what follows it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reportgen.classifier.evaluator import Resume, Resumed
+
+Shape = tuple[int, ...]
+Tapped = Callable[[Tensor], tuple[object, Tensor]]
+_CONSTANT = ("prim::Constant", "prim::GetAttr")
+
+
+class ScriptTaps:
+    """Activations of a TorchScript module: values of its frozen, inlined graph.
+
+    Hooks do not fire in TorchScript, so the graph is made to return the activation beside the
+    output, as one tuple.
+    """
+
+    def __init__(self, network: torch.jit.ScriptModule) -> None:
+        self._graph = _frozen(network).graph.copy()
+        torch._C._jit_pass_inline(self._graph)
+        self._values = [
+            value.debugName()
+            for node in self._graph.nodes()
+            for value in node.outputs()
+            if node.kind() not in _CONSTANT and value.type().isSubtypeOf(torch._C.TensorType.get())
+        ]
+
+    def shapes(self, batch: Tensor) -> list[tuple[str, Shape]]:
+        """Return (name, shape) of each activation, in the order in which they are made."""
+        with torch.no_grad():
+            _, *tensors = self._returning(self._values)(batch)
+        return [(name, tuple(t.shape)) for name, t in zip(self._values, tensors, strict=True)]
+
+    def names(self) -> list[str]:
+        """Return the names of all values that can be read."""
+        return self._values
+
+    def tap(self, name: str) -> Tapped:
+        """Return a callable batch -> (output, activation of the value ``name``)."""
+        function = self._returning([name])
+
+        def run(batch: Tensor) -> tuple[object, Tensor]:
+            # The optimiser moves stretches of the graph into nodes of their own, inside which no
+            # gradient can be asked for.
+            with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+                output, activation = function(batch.detach().requires_grad_())
+            return output, activation
+
+        return run
+
+    def resume(self, name: str) -> Resume:
+        """Return a callable (batch, example) -> the network behind the value ``name``."""
+
+        def start(batch: Tensor, example: Tensor) -> Resumed:
+            names, behind = self._behind(name)
+            kept = _run(self._until(name, names), batch) if names else ()
+
+            def tail(activation: Tensor) -> object:
+                # In-place nodes that follow may change what they read; each run has its own.
+                return _run(behind, batch, activation.clone(), *map(_copied, kept))
+
+            return Resumed(tail, len(batch) if names else 0)
+
+        return start
+
+    def _behind(self, name: str) -> tuple[list[str], Any]:
+        """Return the graph after a value, and what it reads from before it, by name.
+
+        The graph takes the picture, the value, and what it reads.
+        """
+        graph = self._graph.copy()
+        _fed(graph, self._ordered(graph)[name])
+        names: list[str] = []
+        for original, node in reversed(self._pairs(graph)[: self._place(name) + 1]):
+            if node.kind() in _CONSTANT:
+                continue
+            for value, copy in zip(original.outputs(), node.outputs(), strict=True):
+                if copy.uses():
+                    _fed(graph, copy)
+                    names.append(value.debugName())
+            node.destroy()
+        return names, _function(graph)
+
+    def _until(self, name: str, names: list[str]) -> Any:
+        """Return the graph up to a value, which gives ``names`` as a tuple."""
+        graph = self._graph.copy()
+        ordered = self._ordered(graph)
+        after = [node for _, node in self._pairs(graph)[self._place(name) + 1 :]]
+        _return_tuple(graph, [ordered[each] for each in names])
+        for node in reversed(after):
+            node.destroy()
+        return _function(graph)
+
+    def _place(self, name: str) -> int:
+        made = [[value.debugName() for value in node.outputs()] for node in self._graph.nodes()]
+        return next(place for place, names in enumerate(made) if name in names)
+
+    def _pairs(self, graph: Any) -> list[tuple[Any, Any]]:
+        return list(zip(self._graph.nodes(), graph.nodes(), strict=True))
+
+    def _ordered(self, graph: Any) -> dict[str, Any]:
+        # A copy numbers its values anew, in the same order; names are matched by position.
+        names = [value.debugName() for value in _values(self._graph)]
+        return dict(zip(names, _values(graph), strict=True))
+
+    def _returning(self, names: list[str]) -> Any:
+        graph = self._graph.copy()
+        ordered = self._ordered(graph)
+        _return_tuple(graph, [next(iter(graph.outputs())), *(ordered[name] for name in names)])
+        return _function(graph)
+
+
+def _return_tuple(graph: Any, values: list[Any]) -> None:
+    node = graph.create("prim::TupleConstruct", 1)
+    for value in values:
+        node.addInput(value)
+    kinds = [value.type() for value in node.inputs()]
+    node.output().setType(torch._C.TupleType(kinds))
+    graph.appendNode(node)
+    graph.eraseOutput(0)
+    graph.registerOutput(node.output())
+
+
+def _fed(graph: Any, value: Any) -> None:
+    """Make a value an input of the graph."""
+    tensor, given = torch._C.TensorType.get(), graph.addInput()
+    given.setType(tensor if value.type().isSubtypeOf(tensor) else value.type())
+    value.replaceAllUsesWith(given)
+
+
+def _function(graph: Any) -> Any:
+    graph.eraseInput(0)
+    return torch._C._create_function_from_graph("forward", graph)
+
+
+def _run(function: Any, *inputs: Any) -> Any:
+    # The optimiser rounds a graph's first runs and its later ones differently.
+    with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+        return function(*inputs)
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _frozen(network: torch.jit.ScriptModule) -> Any:
+    with warnings.catch_warnings():
+        # Whoever explains a model cannot change how it was saved.
+        warnings.filterwarnings("ignore", "`torch.jit.freeze` is deprecated", DeprecationWarning)
+        # Without optimised numerics the graph holds the network's own weights: folded ones would
+        # be copies, which stay as they were when weights are drawn anew.
+        return torch.jit.freeze(network.eval(), optimize_numerics=False)
+
+
+def _values(graph: Any) -> list[Any]:
+    return [value for node in graph.nodes() for value in node.outputs()]

@@ -1,0 +1,137 @@
+"""What a survey shows of single reports: cards of named pictures, and pages for print."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from reportgen.facts.formats import probability
+from reportgen.records import Report
+from reportgen.render.document import Alert, Line, Verdict
+from reportgen.render.figures import Source
+from reportgen.render.lookup import index_facts
+from reportgen.render.survey_numbers import Numbers
+from reportgen.render.survey_text import value_of
+from reportgen.render.survey_view import Card, Group, Link, Page
+from reportgen.render.verdict import verdict
+from reportgen.surveys.naming import RULES, Rule
+from reportgen.surveys.records import Entry, Named, Survey
+
+MAPS = 5
+
+Place = tuple[int, str]
+Verdicts = Mapping[Place, Verdict]
+
+
+def shown_places(survey: Survey, printed: bool) -> tuple[Entry, ...]:
+    """Return the entries whose reports must be looked at: the named ones, and those with a page."""
+    places = {(one.number, one.model) for one in survey.named}
+    pages = set(printed_entries(survey)) if printed else set()
+    return tuple(e for e in survey.reported if (e.number, e.model) in places or e in pages)
+
+
+def printed_entries(survey: Survey) -> tuple[Entry, ...]:
+    """Return the entries that have a page in print: all of a few, the named ones of many."""
+    if len(survey.reported) <= survey.criteria.printed_most:
+        return survey.reported
+    places = {(one.number, one.model) for one in survey.named}
+    return tuple(entry for entry in survey.reported if (entry.number, entry.model) in places)
+
+
+def looked_at(report: Report, arrays: Mapping[str, NDArray[Any]]) -> Verdict:
+    """Return the first page of one report, without its marks, which lead to its own facts."""
+    found = verdict(Source(report, dict(arrays), index_facts(report)))
+    return replace(
+        found,
+        agreement=tuple(Line(line.text) for line in found.agreement),
+        alerts=tuple(replace(alert, statement=_plain(alert)) for alert in found.alerts),
+    )
+
+
+def _plain(alert: Alert) -> Line:
+    return Line(alert.statement.text)
+
+
+def groups(numbers: Numbers, verdicts: Verdicts, printed: bool) -> tuple[Group, ...]:
+    """Return the pictures that each rule names, under each model."""
+    return tuple(
+        _group(numbers, rule, model.key, verdicts, printed)
+        for model in numbers.survey.models
+        for rule in RULES
+    )
+
+
+def _group(numbers: Numbers, rule: Rule, model: str, verdicts: Verdicts, printed: bool) -> Group:
+    named = [n for n in numbers.survey.named if (n.rule, n.model) == (rule.key, model)]
+    cards = tuple(_card(numbers, one, verdicts, printed) for one in named)
+    title = f"{rule.title}, {model}" if numbers.several else rule.title
+    note = "" if cards else "Not measured on two pictures or more, so none is named."
+    return Group(title, rule.statement, cards, note)
+
+
+def _card(numbers: Numbers, one: Named, verdicts: Verdicts, printed: bool) -> Card:
+    entry = numbers.survey.entry(one.number, one.model)
+    found = verdicts.get((one.number, one.model))
+    address = address_of(numbers.survey, entry, printed) if entry else ""
+    label = entry.label if entry else ""
+    chance = probability(entry.probability) if entry and entry.probability is not None else ""
+    return Card(
+        link=Link(f"{one.number}: {entry.image}" if entry else str(one.number), address),
+        value=value_of(one.rule, one.value),
+        prediction=", ".join(part for part in (label, chance) if part),
+        picture=found.picture if found else None,
+        maps=found.maps[:MAPS] if found else (),
+    )
+
+
+def address_of(survey: Survey, entry: Entry, printed: bool) -> str:
+    """Return where the report of an entry is: its page in print, its file on a screen."""
+    if not entry.folder:
+        return ""
+    if printed:
+        return f"#{anchor_of(entry)}" if entry in printed_entries(survey) else ""
+    return "/".join([*entry.folder.split("/"), "report.html"])
+
+
+def anchor_of(entry: Entry) -> str:
+    """Return an anchor of plain characters that no other entry has."""
+    return "report-" + re.sub(r"[^A-Za-z0-9-]", "-", entry.folder)
+
+
+def pages(numbers: Numbers, verdicts: Verdicts) -> tuple[Page, ...]:
+    """Return the pages for print."""
+    return tuple(
+        _page(numbers, entry, verdicts[entry.number, entry.model])
+        for entry in printed_entries(numbers.survey)
+        if (entry.number, entry.model) in verdicts
+    )
+
+
+def _page(numbers: Numbers, entry: Entry, found: Verdict) -> Page:
+    return Page(
+        anchor=anchor_of(entry),
+        title=numbers.name(entry),
+        kicker=found.kicker,
+        label=found.label,
+        probability=found.probability.text,
+        details=found.details,
+        picture=found.picture,
+        maps=found.maps,
+        sentences=tuple(line.text for line in found.agreement),
+        alerts=found.alerts,
+    )
+
+
+def pages_note(survey: Survey) -> str:
+    """Return the rule by which reports have a page in print."""
+    most = survey.criteria.printed_most
+    if len(survey.reported) <= most:
+        return f"A survey of at most {most} reports has a page for each."
+    return (
+        f"A survey of more than {most} reports has pages for the pictures that section 1 names; "
+        "the others are in the folder of the survey."
+    )

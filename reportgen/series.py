@@ -1,0 +1,241 @@
+"""Many pictures and many models, one after another: each report is written before the next is made.
+
+Of a report that is written only a row of numbers is kept, so memory does not grow with the maps.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from reportgen.classifier.classifier import Classifier, classifier_from
+from reportgen.classifier.metadata import Hints
+from reportgen.classifier.opened import Opened
+from reportgen.config import Config
+from reportgen.errors import ReportgenError, UsageError
+from reportgen.image import Picture
+from reportgen.mask import mask_for
+from reportgen.pipeline import report_on
+from reportgen.records import Report, Run
+from reportgen.render import table
+from reportgen.render.survey_folder import PICTURES, staged
+from reportgen.render.survey_writer import fill_survey
+from reportgen.render.writer import FORMATS, check_formats, possible_formats, write_report
+from reportgen.surveys.records import Entry, Survey
+from reportgen.surveys.survey import survey_of
+from reportgen.surveys.tally import Tally, entry_of
+
+_STEM = 40
+_PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
+
+Started = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An opened model and what the user said about it; ``key`` is its name in the survey."""
+
+    key: str
+    opened: Opened
+    given: Hints
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A model ready to explain pictures, by its name in the survey."""
+
+    key: str
+    classifier: Classifier
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A picture still to be opened: its name, and what opens it or raises ImageError."""
+
+    name: str
+    open: Callable[[], Picture]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a survey is to write, and where; ``passed_over`` files were taken for no pictures."""
+
+    directory: Path
+    formats: Collection[str] = FORMATS
+    require_pdf: bool = False
+    passed_over: int = 0
+
+
+@dataclass
+class _Walk:
+    """A survey on its way."""
+
+    contenders: Sequence[Ready]
+    config: Config
+    stage: Path
+    formats: Collection[str]
+    file: IO[bytes] | None
+    tally: Tally = field(default_factory=Tally)
+
+
+def run_series(
+    contenders: Sequence[Contender],
+    candidates: Sequence[Candidate],
+    config: Config,
+    wanted: Wanted,
+    started: Started = lambda stage: None,
+) -> tuple[Survey, tuple[Path, ...]]:
+    """Explain each picture with each model; return the survey and the files that it wrote.
+
+    A picture that cannot be explained becomes an entry with the reason. ``started`` hears of each
+    report that is begun. Raises ModelError and UsageError for a model or an option that cannot be
+    used, before any picture where that can be seen; ImageError where no picture could be explained;
+    OutputError for what cannot be written. Then nothing is written, and what was there stays.
+    """
+    check_formats(wanted.formats)
+    formats = possible_formats(wanted.formats, wanted.require_pdf)
+    begun, start = datetime.now(UTC), time.perf_counter()
+    with staged(wanted.directory) as stage:
+        with _made_ready(contenders, config) as ready:
+            tally = _walked(ready, candidates, config, (stage, formats), started)
+        started("summary")
+        run = Run(
+            created=begun.isoformat(timespec="seconds"),
+            seconds={"total": time.perf_counter() - start},
+        )
+        survey = survey_of(tally, wanted.passed_over, run)
+        names = fill_survey(survey, stage, formats, require_pdf=False)
+    return survey, tuple(wanted.directory / name for name in names)
+
+
+@contextmanager
+def _made_ready(contenders: Sequence[Contender], config: Config) -> Iterator[list[Ready]]:
+    """Make all models ready, once for all pictures, and leave them as they were found.
+
+    Raises ModelError or UsageError for the first that cannot be used as the options say.
+    """
+    with ExitStack() as stack:
+        ready = []
+        for contender in contenders:
+            made = classifier_from(contender.opened, contender.given, config)
+            classifier = stack.enter_context(made)
+            if config.target:
+                classifier.find_target(config.target)
+            ready.append(Ready(contender.key, classifier))
+        yield ready
+
+
+def contenders_of(opened: Sequence[tuple[Opened, Hints]]) -> list[Contender]:
+    """Return the models under names of which no two are alike."""
+    keys: list[str] = []
+    for model, _ in opened:
+        keys.append(_unused(model.name or model.architecture, keys, " ({})"))
+    return [Contender(key, *one) for key, one in zip(keys, opened, strict=True)]
+
+
+def _walked(
+    contenders: Sequence[Ready],
+    candidates: Sequence[Candidate],
+    config: Config,
+    place: tuple[Path, Collection[str]],
+    started: Started,
+) -> Tally:
+    """Return the numbers of all reports, which are then written."""
+    stage, formats = place
+    with _table(stage / table.NAME, formats) as file:
+        walk = _Walk(contenders, config, stage, [f for f in formats if f == "html"], file)
+        for number, candidate in enumerate(candidates, start=1):
+            started(f"{number} of {len(candidates)}: {candidate.name}")
+            _visit(walk, number, candidate)
+    return walk.tally
+
+
+def _table(path: Path, formats: Collection[str]) -> AbstractContextManager[IO[bytes] | None]:
+    """Return the open table, with its header, or nothing where none is wanted."""
+    if "csv" not in formats:
+        return nullcontext()
+    file = path.open("wb")
+    file.write(table.encoded([table.COLUMNS]))
+    return file
+
+
+def _visit(walk: _Walk, number: int, candidate: Candidate) -> None:
+    """Explain one picture with every model."""
+    folder = f"{PICTURES}/{number:04d}-{_plain(Path(candidate.name).stem)}"
+    folders = _folders(folder, walk.contenders)
+    try:
+        picture = candidate.open()
+        config = _with_mask(walk.config, picture)
+    except ReportgenError as error:
+        for contender in walk.contenders:
+            place = Entry(number=number, image=candidate.name, model=contender.key)
+            _fail(walk, place, str(error))
+        return
+    for contender in walk.contenders:
+        place = Entry(
+            number=number, image=picture.name, model=contender.key, folder=folders[contender.key]
+        )
+        _explain(walk, contender, picture, config, place)
+
+
+def _with_mask(config: Config, picture: Picture) -> Config:
+    if not config.mask:
+        return config
+    return config.model_copy(update={"mask": mask_for(config.mask, picture.name)})
+
+
+def _explain(walk: _Walk, contender: Ready, picture: Picture, config: Config, place: Entry) -> None:
+    try:
+        report, arrays = report_on(contender.classifier, picture, config)
+    except UsageError:
+        raise
+    except Exception as error:  # one picture never costs the user the others
+        known = isinstance(error, ReportgenError)
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        _fail(walk, place.model_copy(update={"folder": ""}), reason)
+        return
+    write_report(report, arrays, walk.stage / place.folder, walk.formats)
+    _keep(walk, place, report)
+
+
+def _keep(walk: _Walk, place: Entry, report: Report) -> None:
+    walk.tally.add(entry_of(place, report), report)
+    if walk.file:
+        walk.file.write(table.encoded(table.rows_of(report, place.model, place.image)))
+
+
+def _fail(walk: _Walk, place: Entry, reason: str) -> None:
+    walk.tally.fail(place.model_copy(update={"reason": reason}))
+    if walk.file:
+        walk.file.write(table.encoded([table.failed_row(place.model, place.image, reason)]))
+
+
+def _folders(folder: str, contenders: Sequence[Ready]) -> Mapping[str, str]:
+    """Return where the report of each model goes: one model needs no folder of its own."""
+    if len(contenders) == 1:
+        return {contenders[0].key: folder}
+    names: list[str] = []
+    for contender in contenders:
+        names.append(_unused(_plain(contender.key), names, "-{}"))
+    return {
+        contender.key: f"{folder}/{name}" for contender, name in zip(contenders, names, strict=True)
+    }
+
+
+def _plain(name: str) -> str:
+    """Return a name that any file system takes, of letters, digits, points, dashes and bars."""
+    return _PLAIN.sub("_", name)[:_STEM].strip("._") or "picture"
+
+
+def _unused(name: str, taken: Collection[str], form: str) -> str:
+    """Return ``name``, or, where it is taken, with the first number that makes it new."""
+    folded = {other.casefold() for other in taken}
+    numbers = range(2, len(taken) + 3)
+    tries = (name, *(name + form.format(number) for number in numbers))
+    return next(tried for tried in tries if tried.casefold() not in folded)
