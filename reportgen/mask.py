@@ -6,6 +6,7 @@ dark as 1 of 65535, and a palette's colours mean nothing.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 from pathlib import Path
@@ -60,6 +61,16 @@ def mask_for(given: str, picture_name: str) -> str:
             f"{given!r}, and there is none; add it, or leave the picture out."
         )
     return str(file)
+
+
+def mask_source(given: str) -> tuple[str, str | None]:
+    """Return the name of a mask's file and the SHA-256 of its bytes; boxes as they are, and None.
+
+    ``given`` is what ``open_mask`` has opened.
+    """
+    if _BOXES.fullmatch(given):
+        return given, None
+    return Path(given).name, hashlib.sha256(Path(given).read_bytes()).hexdigest()
 
 
 def _is_folder(given: str) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import JsonValue
 from torch import Tensor
 
 from reportgen import provenance
@@ -25,13 +27,14 @@ from reportgen.errors import NotApplicable, ReportgenError, UsageError, unknown_
 from reportgen.facts import CONSTANT_MAP, facts_of
 from reportgen.findings import findings_of
 from reportgen.image import Picture
-from reportgen.mask import mask_for, open_mask
+from reportgen.mask import mask_for, mask_source, open_mask
 from reportgen.metrics import METRICS, Context, Shared
 from reportgen.narrative.templates import sections_of
 from reportgen.records import (
     Attribution,
     Card,
     ImageRecord,
+    Mask,
     Measurement,
     Prediction,
     Preprocessing,
@@ -59,6 +62,7 @@ class _Subject:
     segmentation: str
     layer: Callable[[], FeatureLayer]
     mask: Tensor | None
+    mask_record: Mask | None
 
     def request(self, pixels: Tensor, config: Config) -> Request:
         """Return the request to explain pixels (n, C, H, W) under ``config``.
@@ -164,6 +168,7 @@ def _subject(classifier: Classifier, picture: Picture, config: Config) -> _Subje
     pixels = prepared.pixels.to(classifier.device)
     prediction = classifier.predict(pixels, config.target)
     segments, kind = segment(prepared.pixels, config)
+    mask = _mask(picture, classifier.record.preprocessing, config)
     return _Subject(
         classifier=classifier,
         picture=picture,
@@ -174,18 +179,22 @@ def _subject(classifier: Classifier, picture: Picture, config: Config) -> _Subje
         segments=segments,
         segmentation=kind,
         layer=layer_finder(classifier, pixels, prediction.target.index, config.layer),
-        mask=_mask(picture, classifier.record.preprocessing, classifier.device, config),
+        mask=None if mask is None else mask.to(classifier.device),
+        mask_record=None if mask is None else _mask_record(mask, picture, config),
     )
 
 
-def _mask(
-    picture: Picture, preprocessing: Preprocessing, device: torch.device, config: Config
-) -> Tensor | None:
+def _mask(picture: Picture, preprocessing: Preprocessing, config: Config) -> Tensor | None:
     """Return where the object is, as the network sees it (H, W) bool; None where nobody says."""
     if not config.mask:
         return None
     mask = open_mask(mask_for(config.mask, picture.name), picture.image.size)
-    return prepare_mask(mask, preprocessing).to(device)
+    return prepare_mask(mask, preprocessing)
+
+
+def _mask_record(mask: Tensor, picture: Picture, config: Config) -> Mask:
+    name, sha256 = mask_source(mask_for(config.mask, picture.name))
+    return Mask(name=name, sha256=sha256, share=float(mask.double().mean()))
 
 
 def _explain(subject: _Subject, method: Method, gathered: _Gathered) -> None:
@@ -306,6 +315,7 @@ def _image(subject: _Subject) -> ImageRecord:
         mode=picture.mode,
         crop=subject.prepared.crop,
         notes=(*picture.notes, *subject.prepared.notes),
+        mask=subject.mask_record,
     )
 
 
@@ -322,16 +332,28 @@ def _provenance(subject: _Subject, ledger: provenance.Ledger) -> Provenance:
         threads=torch.get_num_threads(),
         determinism="seeded; the library's own choice of kernels",
         seed=subject.config.seed,
-        config=subject.config.model_dump(mode="json"),
+        config=_named(subject.config),
         passes=tuple(ledger.passes),
     )
+
+
+def _named(config: Config) -> dict[str, JsonValue]:
+    """Return all options; of a file only the name, so that a report names no folder."""
+    values: dict[str, JsonValue] = config.model_dump(mode="json")
+    for option in ("labels", "mask"):
+        given = str(values[option])
+        if given and Path(given).exists():
+            values[option] = Path(given).name
+    return values
 
 
 def _pictures(subject: _Subject) -> Arrays:
     copy, crop = display_copy(subject.picture.image, subject.prepared.crop, _DISPLAY_SIDE)
     seen = (subject.prepared.pixels.permute(1, 2, 0) * 255).round().byte().numpy()
     edges = (crop.left, crop.top, crop.right, crop.bottom)
+    marked = {} if subject.mask is None else {"mask": subject.mask.cpu().byte().numpy()}
     return {
+        **marked,
         "original": np.asarray(copy.convert("RGB")),
         "input": seen,
         "crop": np.asarray(edges, dtype=np.float32),

@@ -123,6 +123,17 @@ class Box(Record):
     bottom: float
 
 
+class Mask(Record):
+    """Where the user said that the object is: a file by name and SHA-256, or boxes as text.
+
+    ``share`` in [0, 1] is how much of what the network sees is marked.
+    """
+
+    name: str
+    sha256: str | None
+    share: float
+
+
 class ImageRecord(Record):
     """The picture as it was read. Sizes are of the picture after orientation, in pixels."""
 
@@ -133,6 +144,7 @@ class ImageRecord(Record):
     mode: str
     crop: Box
     notes: tuple[str, ...] = ()
+    mask: Mask | None = None
 
 
 class ClassScore(Record):

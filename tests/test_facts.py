@@ -141,6 +141,7 @@ def test_facts_do_not_depend_on_run_times() -> None:
         ("model.head_source", "detected from the outputs"),
         ("model.assumed", "nothing"),
         ("image.size", "500 x 400 px"),
+        ("image.marked", "25%"),
         ("image.input_size", "256 x 224 px"),
         ("passes.forward", "1,201"),
         ("prediction.probability", "0.7000"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import ExifTags, Image
 
 from reportgen.errors import ImageError, ReportgenError, UsageError
 from reportgen.image import open_image
-from reportgen.mask import mask_for, open_mask
+from reportgen.mask import mask_for, mask_source, open_mask
 
 SIZE = (12, 8)
 VOC = ((0, 0, 0), (128, 0, 0), (0, 128, 0))
@@ -247,3 +248,12 @@ def test_real_boxes_lie_in_their_pictures(assets: Path) -> None:
         given = ";".join(",".join(map(str, box)) for box in boxes)
         covered = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
         assert 0 < marked(given, size).sum() <= covered
+
+
+def test_where_a_mask_comes_from(tmp_path: Path) -> None:
+    file = tmp_path / "mask.png"
+    file.write_bytes(b"anything")
+    name, sha256 = mask_source(str(file))
+    assert name == "mask.png"
+    assert sha256 == hashlib.sha256(b"anything").hexdigest()
+    assert mask_source("1,2,3,4; 5,6,7,8") == ("1,2,3,4; 5,6,7,8", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ import reportgen
 from reportgen.config import Config, load_config
 from reportgen.errors import UsageError
 from reportgen.records import Report
+from reportgen.render.html import to_html
 
 SIGNS = Path(__file__).parents[1] / "examples" / "signs"
 MODEL = SIGNS / "signs.pt2"
@@ -369,3 +371,17 @@ def test_the_batch_size_changes_nothing_that_is_shown(
     check_close(numbers(signs.report), numbers(other.report), 1e-4)
     segments = {name: a for name, a in signs.arrays.items() if name.startswith("segments")}
     assert arrays_equal(segments, {name: other.arrays[name] for name in segments})
+
+
+def test_a_mask_is_recorded_by_name_and_drawn() -> None:
+    mask = SIGNS / "masks" / "stop.png"
+    options = {**TINY, "methods": "gradcam", "metrics": "localisation", "mask": str(mask)}
+    explanation = reportgen.explain(MODEL, PICTURE, options)
+    report, arrays = explanation.report, explanation.arrays
+    assert report.image.mask is not None
+    assert report.image.mask.name == "stop.png"
+    assert report.image.mask.sha256 == hashlib.sha256(mask.read_bytes()).hexdigest()
+    assert report.image.mask.share == pytest.approx(float(arrays["mask"].mean()))
+    assert report.provenance.config["mask"] == "stop.png"
+    assert {m.metric for m in report.measurements} >= {"iou_otsu", "roc_auc", "pointing_game"}
+    assert "Green line: the marked area." in to_html(report, arrays)

@@ -22,6 +22,7 @@ from reportgen.records import (
     Finding,
     Granularity,
     ImageRecord,
+    Mask,
     Measurement,
     ModelRecord,
     Passes,
@@ -320,6 +321,7 @@ _IMAGE = ImageRecord(
     height=400,
     mode="RGB",
     crop=Box(left=0, top=0, right=500, bottom=400),
+    mask=Mask(name="pond.png", sha256="2" * 64, share=0.25),
 )
 _PROVENANCE = Provenance(
     reportgen="0.1.0",

@@ -55,22 +55,22 @@ def estimate(
     """Set these running means, and their variances, to those of ``copies`` (n, C, H, W).
 
     Each layer passes on what it has normalised with the statistics of all copies together. Tensors
-    that change are handed to ``kept`` before. Returns whether all that the pass reads are set.
+    that change are handed to ``kept`` before. Returns whether all that the pass reads are set; a
+    module that takes one size of batches only cannot be stopped at each layer, and is not run.
     """
-    learning = _Learning(statistics, kept)
+    learning, network = _Learning(statistics, kept), evaluator.network
+    if evaluator.has_fixed_batch and not isinstance(network, fx.GraphModule):
+        return False
 
-    def run(batches: tuple[Tensor, ...]) -> bool:
-        with torch.no_grad(), unoptimised():
-            if not evaluator.has_fixed_batch:
-                with learning:
-                    evaluator.network(batches[0])
-            elif isinstance(evaluator.network, fx.GraphModule):
-                _SideBySide(evaluator.network, learning, len(copies)).run_all(batches)
+    def run(batches: tuple[Tensor, ...]) -> None:
+        with torch.no_grad(), unoptimised(), learning:
+            if evaluator.has_fixed_batch:
+                _SideBySide(network, learning, len(copies)).run_all(batches)
             else:
-                return False
-        return not learning.missed
+                network(*batches)
 
-    return evaluator.watch_all(copies, run)
+    evaluator.watch_all(copies, run)
+    return not learning.missed
 
 
 def unoptimised() -> Any:
@@ -98,35 +98,44 @@ class _Learning(TorchDispatchMode):
         self._keep = kept.keep
         self.missed = False
 
-    def reads(self, arguments: object) -> bool:
-        """Return whether one of the running means is among the arguments."""
-        return any(id(tensor) in self._wanted for tensor in tensors_in(arguments))
+    def normalises(self, function: Any, arguments: object) -> bool:
+        """Return whether this operator normalises with one of the running means."""
+        return self._reads(arguments) and _MEAN in _names(function) and _can_learn(function)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not self.reads([args, kwargs]):
+        if not self.normalises(func, [args, kwargs]):
+            self.missed = self.missed or self._reads([args, kwargs])
             return func(*args, **(kwargs or {}))
-        names = [argument.name for argument in func._schema.arguments]
+        names = _names(func)
         given = {**dict(zip(names, args, strict=False)), **(kwargs or {})}
-        if _TRAINING not in names and not func.__name__.startswith(_WITHOUT_TRAINING):
-            self.missed = True
-            return func(*args, **(kwargs or {}))
         self._keep(given[_MEAN])
         self._keep(given[_VARIANCE])
         share = next(name for name in _SHARES if name in names)
-        changed = {**given, _TRAINING: True, share: 1.0}
         learner = func if _TRAINING in names else torch.ops.aten.native_batch_norm.default
-        return learner(**changed)
+        return learner(**{**given, _TRAINING: True, share: 1.0})
+
+    def _reads(self, arguments: object) -> bool:
+        return any(id(tensor) in self._wanted for tensor in tensors_in(arguments))
+
+
+def _names(function: Any) -> list[str]:
+    schema = getattr(function, "_schema", None)
+    return [] if schema is None else [argument.name for argument in schema.arguments]
+
+
+def _can_learn(function: Any) -> bool:
+    return _TRAINING in _names(function) or function.__name__.startswith(_WITHOUT_TRAINING)
 
 
 class _SideBySide(fx.Interpreter):
     """Runs a graph that takes batches of one size only on several of them, node by node.
 
-    Nodes that read running means get all batches as one, of which the first ``count`` rows count:
-    the others fill up the last batch, with repeats of its last row.
+    Nodes that normalise get all batches as one, of which the first ``count`` rows count: the others
+    fill up the last batch, with repeats of its last row.
     """
 
     def __init__(self, network: nn.Module, learning: _Learning, count: int) -> None:
-        super().__init__(network)  # type: ignore[arg-type]
+        super().__init__(network)
         self._learning = learning
         self._count = count
 
@@ -135,7 +144,7 @@ class _SideBySide(fx.Interpreter):
         values: list[dict[fx.Node, Any]] = [{} for _ in batches]
         for node in self.module.graph.nodes:  # type: ignore[union-attr]
             arguments = [self._arguments(node, each) for each in values]
-            if node.op == "call_function" and self._learning.reads(arguments[0]):
+            if self._learning.normalises(node.target, arguments[0]):
                 found = self._joined(node, arguments)
             else:
                 found = self._apart(node, values, batches)
@@ -161,15 +170,14 @@ class _SideBySide(fx.Interpreter):
         size = len(arguments[0][0][0])
         (_, *others), named = arguments[0]
         rows = torch.cat([args[0] for args, _ in arguments])[: self._count]
-        with self._learning:
-            result = node.target(rows, *others, **named)  # type: ignore[operator]
+        result = node.target(rows, *others, **named)  # type: ignore[operator]
         missing = size * len(arguments) - self._count
 
         def split(value: Any) -> list[Any]:
             if not isinstance(value, Tensor) or value.shape != rows.shape:
                 return [value] * len(arguments)
             filled = torch.cat([value, value[-1:].expand(missing, *value.shape[1:])])
-            return list(filled.split(size))
+            return list(torch.split(filled, size))
 
         if isinstance(result, Tensor):
             return split(result)

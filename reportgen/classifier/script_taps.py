@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -24,8 +23,10 @@ class ScriptTaps:
     """
 
     def __init__(self, network: torch.jit.ScriptModule) -> None:
-        self._graph = _frozen(network).graph.copy()
+        frozen = _frozen(network)
+        self._graph = frozen._get_method("forward").graph.copy()
         torch._C._jit_pass_inline(self._graph)
+        self._weights = _lifted(self._graph, frozen)
         self._values = [
             value.debugName()
             for node in self._graph.nodes()
@@ -36,7 +37,7 @@ class ScriptTaps:
     def shapes(self, batch: Tensor) -> list[tuple[str, Shape]]:
         """Return (name, shape) of each activation, in the order in which they are made."""
         with torch.no_grad():
-            _, *tensors = self._returning(self._values)(batch)
+            _, *tensors = self._returning(self._values)(batch, *self._weights)
         return [(name, tuple(t.shape)) for name, t in zip(self._values, tensors, strict=True)]
 
     def names(self) -> list[str]:
@@ -51,7 +52,7 @@ class ScriptTaps:
             # The optimiser moves stretches of the graph into nodes of their own, inside which no
             # gradient can be asked for.
             with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-                output, activation = function(batch.detach().requires_grad_())
+                output, activation = function(batch.detach().requires_grad_(), *self._weights)
             return output, activation
 
         return run
@@ -61,11 +62,12 @@ class ScriptTaps:
 
         def start(batch: Tensor, example: Tensor) -> Resumed:
             names, behind = self._behind(name)
-            kept = _run(self._until(name, names), batch) if names else ()
+            kept = _run(self._until(name, names), batch, *self._weights) if names else ()
 
             def tail(activation: Tensor) -> object:
                 # In-place nodes that follow may change what they read; each run has its own.
-                return _run(behind, batch, activation.clone(), *map(_copied, kept))
+                changed = activation.clone(), *map(_copied, kept)
+                return _run(behind, batch, *self._weights, *changed)
 
             return Resumed(tail, len(batch) if names else 0)
 
@@ -74,7 +76,7 @@ class ScriptTaps:
     def _behind(self, name: str) -> tuple[list[str], Any]:
         """Return the graph after a value, and what it reads from before it, by name.
 
-        The graph takes the picture, the value, and what it reads.
+        The graph takes the picture, the weights, the value, and what it reads.
         """
         graph = self._graph.copy()
         _fed(graph, self._ordered(graph)[name])
@@ -152,12 +154,43 @@ def _copied(value: Any) -> Any:
 
 
 def _frozen(network: torch.jit.ScriptModule) -> Any:
-    with warnings.catch_warnings():
-        # Whoever explains a model cannot change how it was saved.
-        warnings.filterwarnings("ignore", "`torch.jit.freeze` is deprecated", DeprecationWarning)
-        # Without optimised numerics the graph holds the network's own weights: folded ones would
-        # be copies, which stay as they were when weights are drawn anew.
-        return torch.jit.freeze(network.eval(), optimize_numerics=False)
+    """Return the module without branches on its own settings, with the network's own tensors."""
+    # With the parameters as constants, those of equal values would become one, and what is
+    # computed from them alone would stay as it was when weights are drawn anew.
+    return torch._C._freeze_module(network.eval()._c, preserveParameters=True)
+
+
+def _lifted(graph: Any, module: Any) -> list[Tensor | None]:
+    """Make the module's tensors inputs of its graph, and return them in that order.
+
+    A layer without a bias reads None in its place.
+    """
+    tensors: list[Tensor | None] = []
+    read = [node for node in _nodes(graph) if node.kind() == "prim::GetAttr"]
+    for node in read:
+        value = _attribute(node.output(), module)
+        if value is None or isinstance(value, Tensor):
+            tensors.append(value)
+            _fed(graph, node.output())
+    for node in reversed(read):
+        if not node.output().uses():
+            node.destroy()
+    return tensors
+
+
+def _nodes(block: Any) -> Iterator[Any]:
+    """Yield all nodes, those of branches and loops included."""
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes(inner)
+
+
+def _attribute(value: Any, module: Any) -> Any:
+    node = value.node()
+    if node.kind() != "prim::GetAttr":
+        return module
+    return getattr(_attribute(next(iter(node.inputs())), module), node.s("name"))
 
 
 def _values(graph: Any) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from reportgen.facts.formats import count, listed, size
+from reportgen.facts.formats import count, listed, percent, size
 from reportgen.facts.sources import plain
 from reportgen.facts.words import SOURCES, worded
 from reportgen.records import Fact, Report
@@ -66,6 +66,9 @@ def _image(report: Report) -> Iterator[Fact]:
         text=size(image.height, image.width),
         source="/image",
     )
+    if image.mask is not None:
+        share, name = image.mask.share, "image.marked"
+        yield Fact(name=name, value=share, text=percent(share), source="/image/mask/share")
     height, width = report.model.preprocessing.crop
     yield Fact(
         name="image.input_size",

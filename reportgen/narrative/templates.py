@@ -74,6 +74,7 @@ def _summary(story: _Story) -> Iterator[Choice]:
     if _explains_another(story):
         yield "explained-other", ""
     yield "seen", ""
+    yield "marked", ""
     yield "head", ""
     if story.value("model.assumed"):
         yield "assumed", ""

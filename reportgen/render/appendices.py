@@ -127,6 +127,8 @@ def _files(source: Source) -> Table:
         "Weights": model.weights_sha256,
         f"Picture: {image.name}": image.sha256,
     }
+    if image.mask is not None:
+        hashes[f"Mask: {image.mask.name}"] = image.mask.sha256 or "boxes, not a file"
     rows = _rows(hashes)
     return Table("SHA-256 of the inputs.", ("Input", "SHA-256"), rows, "list code")
 

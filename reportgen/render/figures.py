@@ -94,7 +94,7 @@ def map_figure(source: Source, attribution: Attribution) -> Figure | None:
         return None
     segments = source.segments_of(attribution)
     drawn = {
-        "Over the input": pictures.overlay(pixels, chart, segments),
+        "Over the input": pictures.overlay(pixels, chart, segments, source.arrays.get("mask")),
         "The map alone": pictures.raw(chart, segments),
     }
     original, frame = source.arrays.get("original"), source.frame
@@ -106,7 +106,9 @@ def map_figure(source: Source, attribution: Attribution) -> Figure | None:
     if not chart.flaw:
         bar = charts.colour_bar(chart)
         panels[-1] = replace(panels[-1], legend=bar, legend_alternative="Colour bar of the map.")
-    return Figure(_map_caption(attribution, chart, segments is not None), tuple(panels))
+    caption = _map_caption(attribution, chart, segments is not None)
+    marked = " Green line: the marked area." if "mask" in source.arrays else ""
+    return Figure(f"{caption}{marked}", tuple(panels))
 
 
 def curves_figure(source: Source) -> Figure | None:

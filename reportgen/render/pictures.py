@@ -25,6 +25,7 @@ LARGEST = 460
 SEEN_SIDE = 240
 QUALITY = 83
 FEW_COLOURS = 256
+MARK = (0, 190, 90)
 OPACITY = 0.9
 FRAME = (31, 78, 121)
 BORDER = 0.6
@@ -74,17 +75,24 @@ def coloured(values: FloatMap, signed: bool) -> ColouredMap:
 
 
 def overlay(
-    pixels: Pixels, chart: ColouredMap, segments: NDArray[Any] | None = None
+    pixels: Pixels,
+    chart: ColouredMap,
+    segments: NDArray[Any] | None = None,
+    marked: NDArray[Any] | None = None,
 ) -> Image.Image:
     """Return the map over a grey version of ``pixels`` (height, width, channels).
 
-    A colour is the more opaque the larger the value is; segment borders are white.
+    A colour is the more opaque the larger the value is; segment borders are white, the outline of
+    the ``marked`` area (height, width) is green.
     """
     factor = enlargement(pixels, SIDE)
     grey = _enlarged(Image.fromarray(rgb(pixels)).convert("L"), factor)
     base = np.asarray(grey.convert("RGB"), np.float32)
     opacity = OPACITY * _repeated(np.abs(chart.strength), factor)[..., None]
     mixed = base * (1 - opacity) + _repeated(_palette(chart), factor) * opacity
+    outline = _edges(marked, factor)
+    if outline is not None:
+        mixed = np.where(outline[..., None], MARK, mixed)
     return _finished(mixed, chart, _edges(segments, factor), 255)
 
 

@@ -71,7 +71,8 @@ def _comparison(source: Source, key: str) -> list[Block | None]:
 def _fidelity(source: Source, key: str) -> list[Block | None]:
     table = tables.fidelity(source) if source.report.attributions else None
     kinds = dict.fromkeys(card.category for card in source.report.metrics)
-    found = [block for kind in kinds for block in tables.numbers(source, kind)]
+    told = [kind for kind in kinds if kind != "description"]  # it stands in the comparison
+    found = [block for kind in told for block in tables.numbers(source, kind)]
     return [figures.curves_figure(source), table, *found, *_section_skips(source, key)]
 
 

@@ -114,9 +114,11 @@ def _chunks(names: Sequence[str]) -> list[Sequence[str]]:
 
 
 def comparison_table(numbers: Numbers, between: str) -> Table | None:
-    """Return the comparisons whose corrected p is small, the smallest first."""
+    """Return the comparisons that could be tested, those of the smallest p first."""
+    tested = [one for one in numbers.survey.comparisons if one.between == between]
     shown = sorted(
-        significant(numbers, between), key=lambda one: (one.p_adjusted or 0.0, one.p or 0.0)
+        (one for one in tested if one.p is not None),
+        key=lambda one: (1.0 if one.p_adjusted is None else one.p_adjusted, one.p or 0.0),
     )
     rows = (_difference(numbers, one) for one in shown[:MOST_ROWS])
     caption = (

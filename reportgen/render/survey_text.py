@@ -49,7 +49,7 @@ def comparisons(numbers: Numbers, between: str) -> tuple[str, ...]:
         f"Intervals are from {count(criteria.resamples)} bootstrap samples of the pictures; the "
         "pictures are a sample only if they were chosen as one.",
     ]
-    if len(clear) > MOST_ROWS:
+    if len(tested) > MOST_ROWS:
         sentences.append(f"The table shows the {MOST_ROWS} with the smallest p.")
     return (*sentences, "All comparisons are in report.json.")
 
