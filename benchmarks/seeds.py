@@ -57,7 +57,7 @@ TABLE_OPTIONS = {
     "methods": "gradcam,integrated-gradients",
     "metrics": "deletion,insertion,confidence,localisation,complexity,randomisation",
     "ig_postprocessing": "smooth-equalise-otsu",
-    "curve_steps": 20,
+    "curve_steps": 10,
 }
 
 

@@ -33,6 +33,7 @@ from reportgen.narrative.templates import sections_of
 from reportgen.records import (
     Attribution,
     Card,
+    Cost,
     ImageRecord,
     Mask,
     Measurement,
@@ -198,7 +199,8 @@ def _mask_record(mask: Tensor, picture: Picture, config: Config) -> Mask:
 
 
 def _explain(subject: _Subject, method: Method, gathered: _Gathered) -> None:
-    name = method.card.key
+    name, counter = method.card.key, subject.classifier.evaluator.counter
+    before = (counter.forward, counter.backward)
     try:
         explained = method.explain(subject.request(subject.pixels[None], subject.config))
         found = _checked(explained.maps, subject.pixels)
@@ -210,7 +212,8 @@ def _explain(subject: _Subject, method: Method, gathered: _Gathered) -> None:
     gathered.maps[name] = found
     gathered.arrays[f"map.{name}"] = found.cpu().numpy()
     gathered.arrays.update({f"{key}.{name}": array for key, array in explained.arrays.items()})
-    gathered.measurements.extend(explained.checks)
+    spent = Cost(forward=counter.forward - before[0], backward=counter.backward - before[1])
+    gathered.measurements.extend(c.model_copy(update={"cost": spent}) for c in explained.checks)
     gathered.attributions.append(_attribution(method, explained, found))
 
 

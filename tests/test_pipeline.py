@@ -385,3 +385,29 @@ def test_a_mask_is_recorded_by_name_and_drawn() -> None:
     assert report.provenance.config["mask"] == "stop.png"
     assert {m.metric for m in report.measurements} >= {"iou_otsu", "roc_auc", "pointing_game"}
     assert "Green line: the marked area." in to_html(report, arrays)
+
+
+def test_every_measurement_has_its_cost(signs: reportgen.Explanation) -> None:
+    made = {p.stage: (p.forward, p.backward) for p in signs.report.provenance.passes}
+    costs = {m.metric: m.cost for m in signs.report.measurements}
+    assert all(cost is not None for cost in costs.values())
+    # Nothing was shared before deletion ran, and the map's own check is part of its stage.
+    assert (costs["deletion"].forward, costs["deletion"].backward) == made["deletion"]
+    gap = costs["completeness_gap"]
+    assert (gap.forward, gap.backward) == made["integrated-gradients"]
+    own = costs["sensitivity"].forward - costs["sensitivity"].shared_forward
+    assert own < made["sensitivity"][0] < costs["sensitivity"].forward
+
+
+def test_every_number_of_a_map_stands_among_twenty_random_maps_or_its_card_says_why_not(
+    signs: reportgen.Explanation,
+) -> None:
+    report = signs.report
+    methods = {attribution.method for attribution in report.attributions}
+    for card in report.metrics:
+        keys = {quantity.key for quantity in card.quantities}
+        values = [m for m in report.measurements if m.metric in keys and m.subject in methods]
+        placed = [m.yardstick for m in values if m.value is not None]
+        assert card.controls
+        if not card.controls.startswith("none"):
+            assert all(yardstick and yardstick.maps >= 20 for yardstick in placed)

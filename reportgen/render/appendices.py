@@ -34,7 +34,7 @@ TOTAL = "total"
 def appendices(source: Source) -> tuple[Part, ...]:
     """Return appendices A (cards), B (provenance), C (findings) and D (facts)."""
     return (
-        Part("A", "Methods and metrics", "appendix-a", (), tuple(_cards(source))),
+        Part("A", "Methods and metric dictionary", "appendix-a", (), tuple(_cards(source))),
         Part("B", "Provenance", "appendix-b", (), tuple(_provenance(source))),
         Part("C", "Findings and thresholds", "appendix-c", (), (_findings(source),)),
         Part("D", "Facts", "appendix-d", _FACTS_LINES, (_facts(source),)),
@@ -56,7 +56,7 @@ def _cards(source: Source) -> list[Block]:
     if methods:
         blocks += [Heading("Methods"), *methods]
     if metrics:
-        blocks += [Heading("Metrics"), *metrics]
+        blocks += [Heading("Metric dictionary"), *metrics]
     return blocks
 
 

@@ -145,7 +145,7 @@ def test_sections_are_numbered_in_their_order(five: Drawn) -> None:
     titles = [f"{i} {s.title}" for i, s in enumerate(five.report.sections, start=1)]
     assert [h for h in headings if h[0].isdigit()] == titles
     assert headings[-4:] == [
-        "A Methods and metrics", "B Provenance", "C Findings and thresholds", "D Facts",
+        "A Methods and metric dictionary", "B Provenance", "C Findings and thresholds", "D Facts",
     ]  # fmt: skip
 
 
@@ -241,7 +241,7 @@ def test_a_report_without_rotation_and_noise_has_no_empty_headings() -> None:
     headings = [e.text for e in parse(to_html(report, arrays)).all("h3")]
     assert headings == [
         "Methods",
-        "Metrics",
+        "Metric dictionary",
         "What was read",
         "How it was computed",
         "What was skipped",
