@@ -77,17 +77,29 @@ def test_a_uniform_model_has_no_area_between_the_curves() -> None:
     assert values_of(result) == pytest.approx([0.5, 0.5, 0], abs=EXACT)
 
 
-def test_it_is_the_mean_over_a_loop_from_the_paper() -> None:
+def by_loop(steps: range) -> list[float]:
+    """Return MoRF, LeRF and their difference over these of eight steps, one pixel after another."""
     pixels, values, weights = NOISE[0], NOISE[1, 0], descending(4, 6)
     seen = pixels.mean(0).flatten().double() * weights.flatten().double()
-    falls = {}
-    for name, sign in (("aopc_morf", -1), ("aopc_lerf", 1)):
+    falls = []
+    for sign in (-1, 1):
         order = (sign * values.flatten()).argsort().tolist()
-        left = [sum(float(seen[i]) for i in order[3 * step :]) for step in range(9)]
-        falls[name] = sum(left[0] - each for each in left) / 9
-    result = measured(Weighted(weights), pixels, {"map": values}, curve_steps=8)
-    expected = [falls["aopc_morf"], falls["aopc_lerf"], falls["aopc_morf"] - falls["aopc_lerf"]]
+        left = [sum(float(seen[i]) for i in order[3 * step :]) for step in steps]
+        falls.append(sum(float(seen.sum()) - each for each in left) / len(left))
+    return [*falls, falls[0] - falls[1]]
+
+
+def check_like(expected: list[float]) -> None:
+    maps = {"map": NOISE[1, 0]}
+    result = measured(Weighted(descending(4, 6)), NOISE[0], maps, curve_steps=8)
     assert values_of(result) == pytest.approx(expected, abs=EXACT)
+
+
+def test_it_is_the_mean_over_a_loop_from_the_paper() -> None:
+    check_like(by_loop(range(9)))
+    for wrong in (range(1, 9), range(8)):  # without the first term, without the last
+        with pytest.raises(AssertionError):
+            check_like(by_loop(wrong))
 
 
 def test_the_anti_maps_curves_are_swapped() -> None:

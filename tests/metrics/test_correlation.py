@@ -128,8 +128,7 @@ def test_scale_and_offset_of_a_map_change_nothing_where_parts_are_equal(key: str
     assert found(result, key, "moved").value == pytest.approx(value, abs=1e-6)
 
 
-def test_falls_are_what_a_loop_over_choices_gives() -> None:
-    weights = WEIGHTS.double()
+def check_falls(weights: Tensor) -> None:
     with context_of(Weighted(WEIGHTS), PIXELS, {"map": TRUE}) as context:
         for parts in QUANTITIES:
             samples = context.once(subset_samples, parts)
@@ -137,6 +136,13 @@ def test_falls_are_what_a_loop_over_choices_gives() -> None:
                 gone = torch.from_numpy(removed)[samples.labels]
                 expected = float((weights * PIXELS[0].double() * gone).sum())
                 assert fall == pytest.approx(expected, abs=1e-6)
+
+
+def test_falls_are_what_a_loop_over_choices_gives() -> None:
+    check_falls(WEIGHTS.double())
+    for wrong in (-WEIGHTS.double(), WEIGHTS.double().flip(0)):
+        with pytest.raises(AssertionError):
+            check_falls(wrong)
 
 
 def test_choices_are_of_ten_to_fifty_percent_by_turns() -> None:

@@ -141,13 +141,20 @@ def test_captums_normalisation_forgives_the_wrong_sign_and_ours_does_not() -> No
     assert fit(sums, falls).share == pytest.approx([1])
 
 
-def test_the_factor_is_that_of_least_squares() -> None:
+def check_least_squares(fitting: Fitting) -> None:
     sums, falls, _ = sampled(MAPS)
-    result = fit(sums, falls)
+    result = fitting(sums, falls)
     for column in range(len(MAPS)):
         (factor,), (residue,), *_ = np.linalg.lstsq(sums[:, [column]], falls, rcond=None)
         assert result.factor[column] == pytest.approx(factor)
         assert result.error[column] == pytest.approx(residue / len(falls), abs=1e-12)
+
+
+def test_the_factor_is_that_of_least_squares() -> None:
+    check_least_squares(fit)
+    for wrong in (halved, unfitted):
+        with pytest.raises(AssertionError):
+            check_least_squares(wrong)
 
 
 def test_weights_count_squares_as_often() -> None:
@@ -217,6 +224,7 @@ def test_the_score_is_the_heads_and_falls_are_what_a_loop_gives() -> None:
     _, falls, removed = sampled(TRUE[None], 20)
     expected = [float((TRUE.double() * gone[0]).sum()) for gone in removed]
     assert falls == pytest.approx(expected, abs=1e-5)
+    assert -falls != pytest.approx(expected, abs=1e-5)
 
 
 def test_passes_are_the_squares_whatever_the_maps() -> None:

@@ -451,4 +451,6 @@ def test_quantus_measures_the_same_gain() -> None:
         network, PIXELS, {"m": PIXELS[0]}, gradient(network), head="softmax"
     ) as context:
         one = number(METRICS["emprt"].measure(context), "emprt")
-        assert one == pytest.approx(quantus_metric(context), abs=1e-6)
+        theirs = quantus_metric(context)
+        assert one == pytest.approx(theirs, abs=1e-6)
+        assert -one != pytest.approx(theirs, abs=1e-6)
