@@ -313,9 +313,7 @@ def methods() -> None:
         agnostic = ", class-agnostic" if card.class_agnostic else ""
         options = ", ".join(f"--{name.replace('_', '-')}" for name in method.options)
         print(f"    {card.definition}\n    {card.paper}")
-        print(
-            f"    Maps of {card.granularity}{agnostic}. {f'Options: {options}.' if options else ''}"
-        )
+        print(f"    Granularity: {card.granularity}{agnostic}. Options: {options or 'none'}.")
         print(f"    {card.limits}")
 
 
