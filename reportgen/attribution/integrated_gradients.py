@@ -162,10 +162,11 @@ def _completeness_gap(request: Request, paths: _Paths, change: float) -> Measure
         range=(0, None),
         settings={
             "score": request.classifier.evaluator.head.score,
-            "steps": int(paths.steps[0]),
+            "steps asked for": request.config.ig_steps,
             "of": "the map before any post-processing",
         },
         detail={
+            "steps": int(paths.steps[0]),
             "absolute gap": gap * abs(change),
             "score change": change,
             "most steps tried": paths.tried,

@@ -178,7 +178,15 @@ def _rows(context: Context, parts: Parts) -> list[Measurement]:
     settings = _settings(context, samples)
     note = _why(samples)
     rows = [measurement(QUANTITIES[parts], s, found, settings, note=note) for s in found]
-    return [_with_interval(row, samples) if len(found[row.subject]) == 1 else row for row in rows]
+    told = [_with_parts(row, samples) for row in rows]
+    return [_with_interval(row, samples) if len(found[row.subject]) == 1 else row for row in told]
+
+
+def _with_parts(row: Measurement, samples: Samples) -> Measurement:
+    # Beside the settings: how many segments a picture has is no reason not to compare it.
+    sizes: list[JsonValue] = [int(size) for size in np.unique(samples.sizes)]
+    parts = {"parts": samples.removed.shape[1], "parts removed": sizes}
+    return row.model_copy(update={"detail": {**row.detail, **parts}})
 
 
 def _with_interval(row: Measurement, samples: Samples) -> Measurement:
@@ -205,8 +213,7 @@ def _settings(context: Context, samples: Samples) -> Mapping[str, JsonValue]:
     return {
         "score": "probability",
         "baseline": context.config.deletion_baseline,
-        "parts": samples.removed.shape[1],
-        "parts removed": [int(size) for size in np.unique(samples.sizes)],
+        "parts removed": "10 to 50% of them",
         "choices": len(samples.falls),
         "seed": context.config.seed,
     }

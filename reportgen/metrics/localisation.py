@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -202,25 +202,22 @@ def _by_count(maps: Tensor, mask: Tensor) -> dict[str, Row]:
     equal = overlap(top_weights(maps, area), mask)
     top = overlap(top_weights(maps, top_count(TOP_SHARE, pixels)), mask)
     share = area / pixels
-    settings = {**_of(mask, "signed relevance"), "ties": TIES}
-    chance = {
-        "relevance_rank_accuracy": (equal.recall, share),
-        "iou_equal_area": (equal.iou, share / (2 - share)),
-    }
     both = TOP_SHARE * share
-    rows = {
-        key: Row(values.numpy(), {**settings, "area": share, "expected at random": expected})
-        for key, (values, expected) in chance.items()
+    signed: dict[str, JsonValue] = {"of": "signed relevance", "ties": TIES}
+    at_equal: dict[str, JsonValue] = {**signed, "area": "that of the object"}
+    at_top: dict[str, JsonValue] = {**signed, "area": TOP_SHARE}
+    by_chance = both / (TOP_SHARE + share - both)
+    return {
+        "relevance_rank_accuracy": _row(equal.recall.numpy(), at_equal, mask, share),
+        "iou_equal_area": _row(equal.iou.numpy(), at_equal, mask, share / (2 - share)),
+        "iou_top": _row(top.iou.numpy(), at_top, mask, by_chance),
     }
-    expected = both / (TOP_SHARE + share - both)
-    at_top = {**settings, "area": TOP_SHARE, "expected at random": expected}
-    return {**rows, "iou_top": Row(top.iou.numpy(), at_top)}
 
 
 def _by_otsu(maps: Tensor, mask: Tensor) -> dict[str, Row]:
     found = otsu(maps)
     region = overlap(found.weights, mask)
-    settings = {**_of(mask, "positive relevance"), "bins": 256}
+    settings: dict[str, JsonValue] = {"of": "positive relevance", "bins": 256}
     detail = {"area": region.size.numpy() / mask.numel(), "threshold": found.thresholds}
     values = {
         "iou_otsu": region.iou,
@@ -229,33 +226,45 @@ def _by_otsu(maps: Tensor, mask: Tensor) -> dict[str, Row]:
         "recall_otsu": region.recall,
     }
     notes = {_NO_THRESHOLD: found.failed}
-    return {key: Row(one.numpy(), settings, notes, detail) for key, one in values.items()}
+    bare = {key: _row(one.numpy(), settings, mask) for key, one in values.items()}
+    return {
+        key: replace(row, notes=notes, detail={**row.detail, **detail}) for key, row in bare.items()
+    }
 
 
 def _without_region(maps: Tensor, mask: Tensor) -> dict[str, Row]:
-    share = float(mask.double().mean())
-    pointed = {**_of(mask, "signed relevance"), "expected at random": share, "tolerance": 0}
-    held = {**_of(mask, "positive relevance"), "expected at random": share}
-    ranked = {**_of(mask, "signed relevance"), "expected at random": 0.5}
-    energies = energy(maps, mask).numpy()
-    nothing = {_NOTHING_POSITIVE: np.isnan(energies)}
+    share, energies = float(mask.double().mean()), energy(maps, mask).numpy()
+    signed: dict[str, JsonValue] = {"of": "signed relevance"}
+    pointed: dict[str, JsonValue] = {**signed, "tolerance": 0}
+    held = _row(energies, {"of": "positive relevance"}, mask, share)
     return {
-        "pointing_game": Row(pointing_game(maps, mask).numpy(), pointed),
-        "energy_pointing_game": Row(energies, held, nothing),
-        "roc_auc": Row(roc_auc(maps, mask), ranked),
+        "pointing_game": _row(pointing_game(maps, mask).numpy(), pointed, mask, share),
+        "energy_pointing_game": replace(held, notes={_NOTHING_POSITIVE: np.isnan(energies)}),
+        "roc_auc": _row(roc_auc(maps, mask), signed, mask, 0.5),
     }
 
 
 def _signal_to_noise(maps: Tensor, mask: Tensor) -> Row:
     signal, noise = signal_and_noise(maps, mask)
     ratio = torch.where(noise > 0, signal / noise, torch.nan).numpy()
-    settings = {**_of(mask, "absolute relevance"), "expected at random": 1}
+    row = _row(ratio, {"of": "absolute relevance"}, mask, 1)
     share = (signal / (signal + noise)).numpy()
-    return Row(ratio, settings, {_NOTHING_AROUND: np.isnan(ratio)}, {"share": share})
+    notes = {_NOTHING_AROUND: np.isnan(ratio)}
+    return replace(row, notes=notes, detail={**row.detail, "share": share})
 
 
-def _of(mask: Tensor, relevance: str) -> Mapping[str, JsonValue]:
-    return {"of": relevance, "object area": float(mask.double().mean())}
+def _row(
+    values: Values, settings: Mapping[str, JsonValue], mask: Tensor, expected: float | None = None
+) -> Row:
+    """Return a row with what depends on the mask: its area, and what random maps are expected at.
+
+    These stand in the detail, because settings are what pictures must share to be compared.
+    """
+    known = {"object area": float(mask.double().mean())}
+    if expected is not None:
+        known["expected at random"] = expected
+    detail = {name: np.full(len(values), number) for name, number in known.items()}
+    return Row(values, settings, detail=detail)
 
 
 METRIC = Metric(CARD, _localisation)

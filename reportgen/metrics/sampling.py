@@ -202,6 +202,7 @@ def _measurement(context: Context, quantity: Quantity, method: str, alike: Liken
         interval=None if numbers is None else (float(numbers.min()), float(numbers.max())),
         interval_kind="" if numbers is None else f"lowest and highest of {_pairs(len(numbers))}",
         settings=_settings(context, quantity, method),
+        detail=_chance(context, quantity),
         note="" if numbers is not None else _why(context, alike),
         yardstick=placed(quantity, value, nulls),
     )
@@ -222,18 +223,19 @@ def _settings(context: Context, quantity: Quantity, method: str) -> dict[str, Js
     places = "segments" if _on_segments(context, method) else "pixels"
     tops = {q.key: top for top, q in JACCARDS.items()}
     top = tops.get(quantity.key)
-    ranked: dict[str, JsonValue] = (
-        {"of": places}
-        if top is None
-        else {"of": "segments", "expected at random": expected_jaccard(top, _segments(context))}
-    )
     return {
         "seeds": config.stability_seeds,
         field: getattr(config, field),
         "segmentation": "that of the map shown, for all seeds",
         "seed": config.seed,
-        **ranked,
+        "of": places if top is None else "segments",
     }
+
+
+def _chance(context: Context, quantity: Quantity) -> dict[str, JsonValue]:
+    """Return what two random choices of segments would share, where segments are chosen."""
+    found = [top for top, each in JACCARDS.items() if each is quantity]
+    return {"expected at random": expected_jaccard(found[0], _segments(context))} if found else {}
 
 
 def _segments(context: Context) -> int:
@@ -246,6 +248,7 @@ def _judged(context: Context, method: str, measurement: Measurement) -> Measurem
         return measurement
     count = getattr(context.config, SAMPLED[method])
     detail: dict[str, JsonValue] = {
+        **measurement.detail,
         "rule": f"stable where the Jaccard index of the top {VERDICT_TOP} is {STABLE} or more",
         "verdict": "stable" if measurement.value >= STABLE else "unstable",
         "samples that settle it": count,

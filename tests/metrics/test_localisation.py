@@ -94,7 +94,7 @@ def test_random_maps_have_what_is_expected_at_random() -> None:
     result = found(maps, mask)
     for key in ("relevance_rank_accuracy", "pointing_game", "energy_pointing_game", "roc_auc"):
         values = np.array([result[key, name].value for name in maps])
-        expected = result[key, "m0"].settings["expected at random"]
+        expected = result[key, "m0"].detail["expected at random"]
         assert abs(values.mean() - expected) < 3 * values.std() / np.sqrt(len(values)), key
 
 

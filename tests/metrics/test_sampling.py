@@ -372,7 +372,7 @@ def test_values_are_placed_among_those_of_maps_drawn_anew() -> None:
         one = found(result, key)
         assert one.yardstick is not None and one.yardstick.maps == 40
         expected = expected_jaccard(top, 16)
-        assert one.settings["expected at random"] == expected
+        assert one.detail["expected at random"] == expected
         # Smooth maps choose neighbouring segments together, which moves the mean hardly at all.
         assert one.yardstick.mean == pytest.approx(expected, abs=0.06)
         assert one.yardstick.percentile == 1
