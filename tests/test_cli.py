@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -413,6 +414,8 @@ class TestOutput:
             cwd=tmp_path,
             stderr=subprocess.PIPE,
             text=True,
+            # Whoever runs the tests in the background may have told them to ignore interrupts.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
         assert process.stderr is not None
         for line in process.stderr:  # wait until it is at work
