@@ -178,7 +178,8 @@ def overlap_section(assets: Path) -> Iterator[str]:
         list(PUBLISHED_OVERLAPS.values()),
         *([found[name][key] for name in PUBLISHED_OVERLAPS] for key in ("otsu", "equal area")),
     ]
-    for title, summary in (("mean", fmean), ("median", median), ("standard deviation of the ten", pstdev)):
+    summaries = {"mean": fmean, "median": median, "standard deviation of the ten": pstdev}
+    for title, summary in summaries.items():
         yield f"| **{title}** | {' | '.join(f'{summary(column):.3f}' for column in columns)} |"
     orders = (spearmanr(columns[0], column) for column in columns[1:])
     words = " | ".join(f"{order.statistic:+.2f} (p {order.pvalue:.2f})" for order in orders)
