@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reportgen.api import Explanation, Surveyed, explain, load, survey
+    from reportgen.api import Explanation, Surveyed, explain, foresee, load, survey
 
 __version__ = "0.1.0"
-__all__ = ["Explanation", "Surveyed", "explain", "load", "survey"]
+__all__ = ["Explanation", "Surveyed", "explain", "foresee", "load", "survey"]
 
 
 def __getattr__(name: str) -> Any:

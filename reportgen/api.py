@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import nn
 
+from reportgen import pipeline
 from reportgen.classifier.loading import open_model
-from reportgen.classifier.metadata import combine
+from reportgen.classifier.metadata import Hints, combine
+from reportgen.classifier.opened import Opened
 from reportgen.classifier.sidecar import flag_hints, sidecar_hints
 from reportgen.config import Config, load_config
 from reportgen.errors import ImageError
 from reportgen.image import open_image
-from reportgen.pipeline import make_report
+from reportgen.pipeline import Foreseen, make_report
+from reportgen.preflight import Forecast
 from reportgen.records import Report
 from reportgen.render.html import to_html
 from reportgen.render.reader import read_report
@@ -75,22 +78,49 @@ def explain(
     image: Picture,
     config: Config | Mapping[str, Any] | None = None,
     started: Callable[[str], None] = lambda stage: None,
+    foreseen: Foreseen | None = None,
 ) -> Explanation:
     """Return the Model Explainability Report of ``model`` and ``image``.
 
     ``model`` is a path, ``torchvision:NAME``, or a module, which is left as it was found; its
     outputs are class scores of normalised batches (n, C, H, W). ``image`` is a path, a PIL picture,
     or an array (H, W) or (H, W, 3), uint8 or float in [0, 1]. ``config`` holds options by the names
-    in ``reportgen.config.Config``. ``started`` hears the name of each stage.
+    in ``reportgen.config.Config``. ``started`` hears the name of each stage, ``foreseen`` what all
+    this will cost, before it starts.
 
     Raises UsageError, ModelError or ImageError for what cannot be used.
     """
-    options = config if isinstance(config, Config) else load_config(flags=config)
+    options = _options(config)
     picture = open_image(image)
-    opened = open_model(model, options.arch, options.trust_pickle)
-    given = combine(flag_hints(options), sidecar_hints(model))
-    report, arrays = make_report(opened, given, picture, options, started)
+    report, arrays = make_report(*_opened(model, options), picture, options, started, foreseen)
     return Explanation(report, arrays)
+
+
+def foresee(
+    model: Model,
+    images: Picture | Sequence[Picture],
+    config: Config | Mapping[str, Any] | None = None,
+) -> Forecast:
+    """Return what ``explain`` or ``survey`` will cost: passes, seconds and memory.
+
+    The first of ``images`` stands for all. A few passes are made to see how long one takes. Raises
+    as ``explain``.
+    """
+    options = _options(config)
+    pictures, _ = find_pictures(images)
+    first = open_image(pictures[0])
+    one = pipeline.foresee(*_opened(model, options), first, options)
+    return replace(one, pictures=len(pictures))
+
+
+def _options(config: Config | Mapping[str, Any] | None) -> Config:
+    return config if isinstance(config, Config) else load_config(flags=config)
+
+
+def _opened(model: Model, options: Config) -> tuple[Opened, Hints]:
+    """Return an opened model, and what the user says about it."""
+    opened = open_model(model, options.arch, options.trust_pickle)
+    return opened, combine(flag_hints(options), sidecar_hints(model))
 
 
 def survey(
@@ -100,31 +130,28 @@ def survey(
     config: Config | Mapping[str, Any] | None = None,
     formats: Collection[str] = FORMATS,
     started: Callable[[str], None] = lambda stage: None,
+    foreseen: Foreseen | None = None,
 ) -> Surveyed:
     """Explain many pictures with one or several models, and write it all to the folder ``out``.
 
     ``models`` and ``images`` are what ``explain`` takes; a path may also be a folder of pictures,
     which are then taken in the order of their names. Each report is written before the next is
     made, so memory does not grow with their number. A picture that cannot be explained is an entry
-    with the reason. ``started`` hears of each picture. "html" in ``formats`` is for the reports of
+    with the reason. ``started`` hears of each picture, ``foreseen`` of what each model will cost,
+    before it starts. "html" in ``formats`` is for the reports of
     the pictures as well, "pdf" for the survey alone.
 
     Raises UsageError, ModelError or OutputError for what cannot be used, ImageError where no
     picture could be explained; then nothing is written.
     """
-    options = config if isinstance(config, Config) else load_config(flags=config)
+    options = _options(config)
     sources = [models] if isinstance(models, str | os.PathLike | nn.Module) else models
     pictures, passed_over = find_pictures(images)
-    opened = [
-        (
-            open_model(model, options.arch, options.trust_pickle),
-            combine(flag_hints(options), sidecar_hints(model)),
-        )
-        for model in sources
-    ]
+    opened = [_opened(model, options) for model in sources]
     candidates = [Candidate(_name(picture), partial(open_image, picture)) for picture in pictures]
     wanted = Wanted(Path(out), formats, "pdf" in formats, passed_over)
-    return Surveyed(*run_series(contenders_of(opened), candidates, options, wanted, started))
+    contenders = contenders_of(opened)
+    return Surveyed(*run_series(contenders, candidates, options, wanted, started, foreseen))
 
 
 def find_pictures(images: Picture | Sequence[Picture]) -> tuple[tuple[Picture, ...], int]:

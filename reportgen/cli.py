@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
+from reportgen.allocator import keep_memory
 from reportgen.config import Config, load_config, split_names
 from reportgen.errors import ImageError, ModelError, ReportgenError, UsageError
 
 if TYPE_CHECKING:
+    from reportgen.preflight import Forecast
     from reportgen.records import Report
     from reportgen.surveys.records import Survey
 
@@ -32,7 +34,7 @@ app = typer.Typer(
 )
 Started = Callable[[str], None]
 _INTERRUPTED = 130
-_OWN = ("paths", "model", "out", "config", "formats", "quiet")
+_OWN = ("paths", "model", "out", "config", "formats", "quiet", "dry_run")
 
 
 def main() -> None:
@@ -76,8 +78,12 @@ def _explain(
     images/.
     """
     options = load_config(config, _flags(context))
+    keep_memory()
     models, images = _models_and_images(model or [], paths)
     _check_paths(models, images)
+    if context.params["dry_run"]:
+        _foresee(models, images, options)
+        return
     task = _Task(models, images, out, options, _wanted(formats, out), formats is not None, quiet)
     if len(models) > 1 or len(images) > 1 or Path(images[0]).is_dir():
         _survey(task)
@@ -127,8 +133,9 @@ def _report(task: _Task) -> None:
     from reportgen.render.writer import write_report
 
     required = task.chosen and "pdf" in task.formats
+    foreseen = None if task.quiet else _announce
     with _progress(task.quiet, _stages(task.options)) as started:
-        explanation = explain(task.models[0], task.images[0], task.options, started)
+        explanation = explain(task.models[0], task.images[0], task.options, started, foreseen)
         started("writing")
         written = write_report(
             explanation.report, explanation.arrays, task.out, task.formats, require_pdf=required
@@ -143,11 +150,29 @@ def _survey(task: _Task) -> None:
     from reportgen.render.writer import possible_formats
 
     formats = possible_formats(task.formats, require_pdf=False)
+    foreseen = None if task.quiet else _announce
     with _progress(task.quiet, len(task.images)) as started:
-        found = survey(task.models, task.images, task.out, task.options, formats, started)
+        found = survey(task.models, task.images, task.out, task.options, formats, started, foreseen)
     _explain_missing_pdf(task, found.files)
     if not task.quiet:
         _survey_summary(found.survey, found.files)
+
+
+def _foresee(models: list[str], images: list[str], options: Config) -> None:
+    """Print what each model's reports will cost, by method and metric."""
+    from reportgen.api import foresee
+    from reportgen.outlook import table
+
+    for model in models:
+        if len(models) > 1:
+            print(f"{model}:")
+        print(table(foresee(model, images, options)))
+
+
+def _announce(found: Forecast) -> None:
+    from reportgen.outlook import line
+
+    print(f"reportgen: {line(found)}", file=sys.stderr)
 
 
 def _flags(context: typer.Context) -> dict[str, Any]:
@@ -165,6 +190,16 @@ def _given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
+_DRY_RUN = inspect.Parameter(
+    "dry_run",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool, typer.Option("--dry-run", help="Say what it will cost, and stop there.")
+    ],
+)
+
+
 def _with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command one flag for each field of Config, so that options stand in one table."""
     own = [
@@ -172,7 +207,7 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
         for p in inspect.signature(command, eval_str=True).parameters.values()
         if p.kind is not inspect.Parameter.VAR_KEYWORD
     ]
-    flags = [_flag(name) for name in Config.model_fields]
+    flags = [_DRY_RUN, *(_flag(name) for name in Config.model_fields)]
     command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in (*own, *flags)}
     return command

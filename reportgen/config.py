@@ -108,9 +108,24 @@ class Config(BaseModel):
         description="Open a pickled model. It can run any code: only if you trust its author.",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
+    precision: Literal["float32", "tf32", "bf16"] = Field(
+        "float32",
+        description="Number format of passes without gradients; tf32 and bf16 are coarser and "
+        "faster, and used for a picture only where they rank its changed copies as float32 does.",
+    )
+    folding: bool = Field(
+        True,
+        description="Fold batch normalisation into convolutions for passes without gradients.",
+    )
     batch_size: Positive | None = Field(
         None,
         description="Images a pass; halved when memory runs out. Chosen by device if not given.",
+    )
+
+    max_memory: str = Field(
+        "",
+        description="Memory that passes through the network may take, for example 4GB; bounds the "
+        "batch. What is free if not given.",
     )
 
     target: str = Field(
@@ -152,6 +167,11 @@ class Config(BaseModel):
     )
     shap_fill: Baseline = Field("blur", description="What SHAP puts in place of a hidden segment.")
     ig_steps: Annotated[int, Field(ge=2)] = Field(50, description="Steps of Integrated Gradients.")
+    ig_doublings: Annotated[int, Field(ge=0, le=6)] = Field(
+        2,
+        description="How often Integrated Gradients doubles its steps while its sum is off by more "
+        "than 5%.",
+    )
     ig_baseline: Baseline = Field(
         "black", description="Where the path of Integrated Gradients starts."
     )

@@ -293,6 +293,14 @@ def _agnostic(view: _View) -> Iterator[Finding]:
             yield view.finding("class-agnostic", "note", threshold, attribution.method)
 
 
+def _precision(view: _View) -> Iterator[Finding]:
+    check = view.report.provenance.precision_check
+    if check is not None:
+        threshold = f"a rank correlation of at least {check.least}"
+        key = "precision-reduced" if check.used else "precision-kept"
+        yield view.finding(key, "note", threshold)
+
+
 def _skipped(view: _View) -> Iterator[Finding]:
     if view.report.skipped:
         yield view.finding("skipped", "note", "any step that was not made")
@@ -317,5 +325,6 @@ RULES: tuple[Rule, ...] = (
     _agnostic,
     _assumed,
     _pickle,
+    _precision,
     _skipped,
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,74 +15,38 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from reportgen import provenance
-from reportgen.attribution import METHODS, Explained, Method, Request, layer_finder
-from reportgen.attribution.segmentation import segment
+from reportgen.attribution import METHODS, Explained, Method
 from reportgen.classifier.classifier import Classifier, classifier_from
 from reportgen.classifier.device import describe
-from reportgen.classifier.layers import FeatureLayer
 from reportgen.classifier.metadata import Hints
 from reportgen.classifier.opened import Opened
-from reportgen.classifier.preprocessing import Prepared, display_copy, prepare, prepare_mask
 from reportgen.config import ALL, PROFILES, STANDARD_METRICS, Config, names_asked
 from reportgen.errors import NotApplicable, ReportgenError, UsageError, unknown_name
 from reportgen.facts import CONSTANT_MAP, facts_of
 from reportgen.findings import findings_of
 from reportgen.image import Picture
-from reportgen.mask import mask_for, mask_source, open_mask
 from reportgen.metrics import METRICS, Context, Shared
 from reportgen.narrative.templates import sections_of
+from reportgen.preflight import Asked, Forecast, fit_batches, forecast
 from reportgen.records import (
     Attribution,
     Card,
     Cost,
-    ImageRecord,
-    Mask,
     Measurement,
-    Prediction,
-    Preprocessing,
     Provenance,
     Report,
     Run,
     Skipped,
 )
+from reportgen.subject import Subject, image_record, make_subject, pictures
 
 Arrays = Mapping[str, NDArray[np.generic]]
-_DISPLAY_SIDE = 1024
+Started = Callable[[str], None]
+Foreseen = Callable[[Forecast], None]
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """One model and one picture, ready to be explained."""
-
-    classifier: Classifier
-    picture: Picture
-    prepared: Prepared
-    pixels: Tensor
-    prediction: Prediction
-    config: Config
-    segments: NDArray[np.int64]
-    segmentation: str
-    layer: Callable[[], FeatureLayer]
-    mask: Tensor | None
-    mask_record: Mask | None
-
-    def request(self, pixels: Tensor, config: Config) -> Request:
-        """Return the request to explain pixels (n, C, H, W) under ``config``.
-
-        Another target or seed in ``config`` than the run's is honoured.
-        """
-        index = self.prediction.target.index
-        if config.target != self.config.target:
-            index = self.classifier.find_target(config.target)
-        return Request(
-            classifier=self.classifier,
-            pixels=pixels,
-            target=index,
-            config=config.model_copy(update={"segmentation": self.segmentation}),
-            seed=config.seed,
-            segments=self.segments,
-            layer=self.layer,
-        )
+def _ignore(_: object) -> None:
+    """Hear of a stage, and do nothing."""
 
 
 @dataclass
@@ -101,27 +66,46 @@ def make_report(
     given: Hints,
     picture: Picture,
     config: Config,
-    started: Callable[[str], None] = lambda stage: None,
+    started: Started = _ignore,
+    foreseen: Foreseen | None = None,
 ) -> tuple[Report, Arrays]:
     """Return the report on one model and one picture, and the arrays behind it.
 
     ``given`` is what the user said about the model. Otherwise as ``report_on``; raises ModelError
     for a model that cannot be used.
     """
+    with made_ready(opened, given, config) as classifier:
+        return report_on(classifier, picture, config, started, foreseen)
+
+
+def foresee(opened: Opened, given: Hints, picture: Picture, config: Config) -> Forecast:
+    """Return what ``make_report`` will cost, by a few passes of the model; raises the same."""
+    with made_ready(opened, given, config) as classifier:
+        return _foreseen(make_subject(classifier, picture, config))
+
+
+@contextmanager
+def made_ready(opened: Opened, given: Hints, config: Config) -> Iterator[Classifier]:
+    """Make a model ready for reports, its batches no larger than memory, and leave it as found.
+
+    Raises ModelError for a model that cannot be used, UsageError for names that do not exist.
+    """
     _chosen(config)  # a mistyped name is refused before the model is made ready
     with classifier_from(opened, given, config) as classifier:
-        return report_on(classifier, picture, config, started)
+        yield replace(classifier, footprint=fit_batches(classifier, config))
 
 
 def report_on(
     classifier: Classifier,
     picture: Picture,
     config: Config,
-    started: Callable[[str], None] = lambda stage: None,
+    started: Started = _ignore,
+    foreseen: Foreseen | None = None,
 ) -> tuple[Report, Arrays]:
     """Return the report on one picture by a model that is ready, and the arrays behind it.
 
-    ``started`` hears the name of each stage. Raises UsageError for names that do not exist and
+    ``started`` hears the name of each stage; ``foreseen``, where there is one, what all this will
+    cost, before it starts. Raises UsageError for names that do not exist and
     ImageError for a picture that cannot be used. A method or metric that fails is in the report as
     skipped.
     """
@@ -130,7 +114,10 @@ def report_on(
     ledger = provenance.Ledger(started, lambda: (counter.forward, counter.backward))
     gathered = _Gathered([], [], [], [], {}, {})
     with ledger.stage("prediction"):
-        subject = _subject(classifier, picture, config)
+        subject = make_subject(classifier, picture, config)
+    if foreseen is not None:
+        with ledger.stage("pre-flight"):
+            foreseen(_foreseen(subject))
     for name in methods:
         with ledger.stage(name):
             _explain(subject, METHODS[name], gathered)
@@ -139,7 +126,7 @@ def report_on(
         with ledger.stage(name):
             _measure(context, name, gathered)
     report = _report(subject, gathered, ledger)
-    return _told(report), {**gathered.arrays, **_pictures(subject)}
+    return _told(report), {**gathered.arrays, **pictures(subject)}
 
 
 def _chosen(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -164,41 +151,21 @@ def _metrics(config: Config) -> tuple[str, ...]:
     return names if config.mask or asked else tuple(n for n in names if n != "localisation")
 
 
-def _subject(classifier: Classifier, picture: Picture, config: Config) -> _Subject:
-    prepared = prepare(picture.image, classifier.record.preprocessing)
-    pixels = prepared.pixels.to(classifier.device)
-    prediction = classifier.predict(pixels, config.target)
-    segments, kind = segment(prepared.pixels, config)
-    mask = _mask(picture, classifier.record.preprocessing, config)
-    return _Subject(
-        classifier=classifier,
-        picture=picture,
-        prepared=prepared,
-        pixels=pixels,
-        prediction=prediction,
-        config=config,
-        segments=segments,
-        segmentation=kind,
-        layer=layer_finder(classifier, pixels, prediction.target.index, config.layer),
-        mask=None if mask is None else mask.to(classifier.device),
-        mask_record=None if mask is None else _mask_record(mask, picture, config),
+def _foreseen(subject: Subject) -> Forecast:
+    methods, metrics = _chosen(subject.config)
+    asked = Asked(
+        methods=methods,
+        metrics=metrics,
+        pixels=subject.pixels,
+        target=subject.prediction.target.index,
+        segments=int(subject.segments.max()) + 1,
+        layer=subject.layer,
+        mask=subject.mask is not None,
     )
+    return forecast(subject.classifier, subject.config, asked)
 
 
-def _mask(picture: Picture, preprocessing: Preprocessing, config: Config) -> Tensor | None:
-    """Return where the object is, as the network sees it (H, W) bool; None where nobody says."""
-    if not config.mask:
-        return None
-    mask = open_mask(mask_for(config.mask, picture.name), picture.image.size)
-    return prepare_mask(mask, preprocessing)
-
-
-def _mask_record(mask: Tensor, picture: Picture, config: Config) -> Mask:
-    name, sha256 = mask_source(mask_for(config.mask, picture.name))
-    return Mask(name=name, sha256=sha256, share=float(mask.double().mean()))
-
-
-def _explain(subject: _Subject, method: Method, gathered: _Gathered) -> None:
+def _explain(subject: Subject, method: Method, gathered: _Gathered) -> None:
     name, counter = method.card.key, subject.classifier.evaluator.counter
     before = (counter.forward, counter.backward)
     try:
@@ -240,7 +207,7 @@ def _attribution(method: Method, explained: Explained, found: Tensor) -> Attribu
     )
 
 
-def _context(subject: _Subject, gathered: _Gathered) -> Context:
+def _context(subject: Subject, gathered: _Gathered) -> Context:
     def explain(method: str, pixels: Tensor, config: Config) -> Tensor:
         return METHODS[method].explain(subject.request(pixels, config)).maps
 
@@ -279,10 +246,10 @@ def _reason(error: Exception) -> str:
     return ": ".join([type(error).__name__, *first])
 
 
-def _report(subject: _Subject, gathered: _Gathered, ledger: provenance.Ledger) -> Report:
+def _report(subject: Subject, gathered: _Gathered, ledger: provenance.Ledger) -> Report:
     return Report(
         model=subject.classifier.record,
-        image=_image(subject),
+        image=image_record(subject),
         prediction=subject.prediction,
         attributions=tuple(gathered.attributions),
         measurements=tuple(gathered.measurements),
@@ -307,22 +274,7 @@ def _told(report: Report) -> Report:
     return report.model_copy(update={"sections": sections_of(report)})
 
 
-def _image(subject: _Subject) -> ImageRecord:
-    picture = subject.picture
-    width, height = picture.image.size
-    return ImageRecord(
-        name=picture.name,
-        sha256=picture.sha256,
-        width=width,
-        height=height,
-        mode=picture.mode,
-        crop=subject.prepared.crop,
-        notes=(*picture.notes, *subject.prepared.notes),
-        mask=subject.mask_record,
-    )
-
-
-def _provenance(subject: _Subject, ledger: provenance.Ledger) -> Provenance:
+def _provenance(subject: Subject, ledger: provenance.Ledger) -> Provenance:
     evaluator = subject.classifier.evaluator
     return Provenance(
         reportgen=provenance.own_version(),
@@ -331,6 +283,8 @@ def _provenance(subject: _Subject, ledger: provenance.Ledger) -> Provenance:
         packages=provenance.package_versions(),
         device=describe(evaluator.device),
         precision=evaluator.precision,
+        precision_check=subject.precision,
+        folded=evaluator.copies.folded is not None,
         batch_size=evaluator.batch_size,
         threads=torch.get_num_threads(),
         determinism="seeded; the library's own choice of kernels",
@@ -348,16 +302,3 @@ def _named(config: Config) -> dict[str, JsonValue]:
         if given and Path(given).exists():
             values[option] = Path(given).name
     return values
-
-
-def _pictures(subject: _Subject) -> Arrays:
-    copy, crop = display_copy(subject.picture.image, subject.prepared.crop, _DISPLAY_SIDE)
-    seen = (subject.prepared.pixels.permute(1, 2, 0) * 255).round().byte().numpy()
-    edges = (crop.left, crop.top, crop.right, crop.bottom)
-    marked = {} if subject.mask is None else {"mask": subject.mask.cpu().byte().numpy()}
-    return {
-        **marked,
-        "original": np.asarray(copy.convert("RGB")),
-        "input": seen,
-        "crop": np.asarray(edges, dtype=np.float32),
-    }

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-SCHEMA_VERSION: Literal["1.1"] = "1.1"
+SCHEMA_VERSION: Literal["1.2"] = "1.2"
 # 1.0 has no quantities, yardsticks and costs; what it lacks has a default.
-READABLE_VERSIONS = ("1.0", "1.1")
+READABLE_VERSIONS = ("1.0", "1.1", "1.2")
 
 Source = Literal[
     "file", "weights metadata", "model.toml", "option", "argument", "detected", "assumed"
@@ -292,8 +292,29 @@ class Passes(Record):
     backward: int
 
 
+class PrecisionCheck(Record):
+    """Whether passes without gradients could be made in a coarser number format.
+
+    ``rank_correlation`` (Spearman) compares the target's probabilities of ``pictures`` masked
+    copies of the picture in both formats; with less than ``least``, or without one, the coarser
+    format was not ``used``. The differences are those of the probabilities.
+    """
+
+    precision: str
+    used: bool
+    pictures: int
+    least: float
+    rank_correlation: float | None
+    largest_difference: float | None
+    mean_difference: float | None
+
+
 class Provenance(Record):
-    """All that is needed to make the report again."""
+    """All that is needed to make the report again.
+
+    ``folded`` says whether passes without gradients went through a copy of the network with batch
+    normalisation folded into the convolutions.
+    """
 
     reportgen: str
     python: str
@@ -301,6 +322,8 @@ class Provenance(Record):
     packages: Mapping[str, str]
     device: str
     precision: str
+    precision_check: PrecisionCheck | None = None
+    folded: bool = False
     batch_size: int
     threads: int
     determinism: str
@@ -322,7 +345,7 @@ class Run(Record):
 class Report(Record):
     """The Model Explainability Report of one model and one picture."""
 
-    schema_version: Literal["1.0", "1.1"] = SCHEMA_VERSION
+    schema_version: Literal["1.0", "1.1", "1.2"] = SCHEMA_VERSION
     model: ModelRecord
     image: ImageRecord
     prediction: Prediction

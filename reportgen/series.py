@@ -9,19 +9,19 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from reportgen.classifier.classifier import Classifier, classifier_from
+from reportgen.classifier.classifier import Classifier
 from reportgen.classifier.metadata import Hints
 from reportgen.classifier.opened import Opened
 from reportgen.config import Config
 from reportgen.errors import ReportgenError, UsageError
 from reportgen.image import Picture
 from reportgen.mask import mask_for
-from reportgen.pipeline import report_on
+from reportgen.pipeline import Foreseen, made_ready, report_on
 from reportgen.records import Report, Run
 from reportgen.render import table
 from reportgen.render.survey_folder import PICTURES, staged
@@ -81,6 +81,9 @@ class _Walk:
     stage: Path
     formats: Collection[str]
     file: IO[bytes] | None
+    foreseen: Foreseen | None
+    pictures: int = 0
+    told: set[str] = field(default_factory=set)
     tally: Tally = field(default_factory=Tally)
 
 
@@ -90,26 +93,31 @@ def run_series(
     config: Config,
     wanted: Wanted,
     started: Started = lambda stage: None,
+    foreseen: Foreseen | None = None,
 ) -> tuple[Survey, tuple[Path, ...]]:
     """Explain each picture with each model; return the survey and the files that it wrote.
 
     A picture that cannot be explained becomes an entry with the reason. ``started`` hears of each
-    report that is begun. Raises ModelError and UsageError for a model or an option that cannot be
-    used, before any picture where that can be seen; ImageError where no picture could be explained;
-    OutputError for what cannot be written. Then nothing is written, and what was there stays.
+    report that is begun, ``foreseen`` of what each model will cost, before its first. Raises
+    ModelError and UsageError for a model or an option that cannot be used, before any picture where
+    that can be seen; ImageError where no picture could be explained; OutputError for what cannot be
+    written. Then nothing is written, and what was there stays.
     """
     check_formats(wanted.formats)
     formats = possible_formats(wanted.formats, wanted.require_pdf)
     begun, start = datetime.now(UTC), time.perf_counter()
     with staged(wanted.directory) as stage:
-        with _made_ready(contenders, config) as ready:
-            tally = _walked(ready, candidates, config, (stage, formats), started)
+        place = stage / table.NAME
+        with _made_ready(contenders, config) as ready, _table(place, formats) as file:
+            pages = [f for f in formats if f == "html"]
+            walk = _Walk(ready, config, stage, pages, file, foreseen)
+            _walked(walk, candidates, started)
         started("summary")
         run = Run(
             created=begun.isoformat(timespec="seconds"),
             seconds={"total": time.perf_counter() - start},
         )
-        survey = survey_of(tally, wanted.passed_over, run)
+        survey = survey_of(walk.tally, wanted.passed_over, run)
         names = fill_survey(survey, stage, formats, require_pdf=False)
     return survey, tuple(wanted.directory / name for name in names)
 
@@ -123,7 +131,7 @@ def _made_ready(contenders: Sequence[Contender], config: Config) -> Iterator[lis
     with ExitStack() as stack:
         ready = []
         for contender in contenders:
-            made = classifier_from(contender.opened, contender.given, config)
+            made = made_ready(contender.opened, contender.given, config)
             classifier = stack.enter_context(made)
             if config.target:
                 classifier.find_target(config.target)
@@ -139,21 +147,12 @@ def contenders_of(opened: Sequence[tuple[Opened, Hints]]) -> list[Contender]:
     return [Contender(key, *one) for key, one in zip(keys, opened, strict=True)]
 
 
-def _walked(
-    contenders: Sequence[Ready],
-    candidates: Sequence[Candidate],
-    config: Config,
-    place: tuple[Path, Collection[str]],
-    started: Started,
-) -> Tally:
-    """Return the numbers of all reports, which are then written."""
-    stage, formats = place
-    with _table(stage / table.NAME, formats) as file:
-        walk = _Walk(contenders, config, stage, [f for f in formats if f == "html"], file)
-        for number, candidate in enumerate(candidates, start=1):
-            started(f"{number} of {len(candidates)}: {candidate.name}")
-            _visit(walk, number, candidate)
-    return walk.tally
+def _walked(walk: _Walk, candidates: Sequence[Candidate], started: Started) -> None:
+    """Make all reports, write them, and take their numbers."""
+    walk.pictures = len(candidates)
+    for number, candidate in enumerate(candidates, start=1):
+        started(f"{number} of {len(candidates)}: {candidate.name}")
+        _visit(walk, number, candidate)
 
 
 def _table(path: Path, formats: Collection[str]) -> AbstractContextManager[IO[bytes] | None]:
@@ -192,7 +191,8 @@ def _with_mask(config: Config, picture: Picture) -> Config:
 
 def _explain(walk: _Walk, contender: Ready, picture: Picture, config: Config, place: Entry) -> None:
     try:
-        report, arrays = report_on(contender.classifier, picture, config)
+        foreseen = _telling(walk, contender.key)
+        report, arrays = report_on(contender.classifier, picture, config, foreseen=foreseen)
     except UsageError:
         raise
     except Exception as error:  # one picture never costs the user the others
@@ -202,6 +202,15 @@ def _explain(walk: _Walk, contender: Ready, picture: Picture, config: Config, pl
         return
     write_report(report, arrays, walk.stage / place.folder, walk.formats)
     _keep(walk, place, report)
+
+
+def _telling(walk: _Walk, key: str) -> Foreseen | None:
+    """Return what tells, at a model's first report, the cost of all of them."""
+    tell = walk.foreseen
+    if tell is None or key in walk.told:
+        return None
+    walk.told.add(key)
+    return lambda one: tell(replace(one, pictures=walk.pictures))
 
 
 def _keep(walk: _Walk, place: Entry, report: Report) -> None:

@@ -90,6 +90,26 @@ def test_quiet_prints_nothing(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_dry_run_says_what_it_costs_and_writes_nothing(run: Run, tmp_path: Path) -> None:
+    outcome = run("explain", MODEL, PICTURE, "-o", tmp_path / "out", "--dry-run", *FAST)
+    assert outcome.code == 0
+    steps = [text.split() for text in outcome.out.splitlines()]
+    assert [step[0] for step in steps] == ["gradcam", "deletion", "about"]
+    assert all(step[2::2][:2] == ["forward", "backward"] for step in steps[:2])
+    assert "passes" in outcome.out and " on cpu in batches of " in outcome.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_cost_is_told_before_the_work(run: Run, tmp_path: Path) -> None:
+    outcome = run("explain", MODEL, PICTURE, "-o", tmp_path / "out", "--format", "json", *FAST)
+    lines = outcome.err.splitlines()
+    told = [number for number, text in enumerate(lines) if " passes, " in text]
+    assert told == [lines.index("reportgen: gradcam") - 1]
+    pictures = (PICTURE, PICTURE.with_name("yield.png"))
+    outcome = run("explain", MODEL, *pictures, "-o", tmp_path / "two", "--format", "json", *FAST)
+    assert len([text for text in outcome.err.splitlines() if "2 pictures, about " in text]) == 1
+
+
 def test_flags_win_over_the_file_and_the_file_over_the_profile(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "options.toml"
     file.write_text('profile = "quick"\nmetrics = "deletion"\ncurve_steps = 4\nseed = 3\n')

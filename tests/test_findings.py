@@ -18,12 +18,13 @@ from told_reports import (
     rotation,
     rules,
     sensitivity,
+    told,
     verdict,
 )
 
 from reportgen import findings
 from reportgen.facts import CONSTANT_MAP
-from reportgen.records import Measurement, Report, Skipped
+from reportgen.records import Measurement, PrecisionCheck, Report, Skipped
 from reportgen.wording import read_wording
 
 TWO = ("gradcam", "lime")
@@ -65,6 +66,22 @@ def top(first: float, second: float, target: int = 0) -> Report:
 
 
 # For each rule: its finding's severity, reports in which it holds, and reports in which not.
+def in_bfloat16(rank: float | None) -> Report:
+    """Return a report for which bfloat16 was asked, with this rank correlation."""
+    check = PrecisionCheck(
+        precision="bfloat16",
+        used=rank is not None and rank >= 0.99,
+        pictures=32,
+        least=0.99,
+        rank_correlation=rank,
+        largest_difference=0.04,
+        mean_difference=0.005,
+    )
+    report = report_of()
+    provenance = report.provenance.model_copy(update={"precision_check": check})
+    return told(report.model_copy(update={"provenance": provenance}))
+
+
 CASES: Mapping[str, tuple[str, Sequence[Report], Sequence[Report]]] = {
     "low-margin": ("caution", [top(0.5, 0.41)], [top(0.5, 0.375), top(0.5, 0.25)]),
     "other-target": ("note", [top(0.6, 0.4, target=1)], [top(0.6, 0.4)]),
@@ -74,6 +91,8 @@ CASES: Mapping[str, tuple[str, Sequence[Report], Sequence[Report]]] = {
         [report_of(preprocessing_sources={"mean": "option"}), report_of()],
     ),
     "trusted-pickle": ("note", [report_of(trusted_pickle=True)], [report_of()]),
+    "precision-reduced": ("note", [in_bfloat16(0.99)], [in_bfloat16(0.98), report_of()]),
+    "precision-kept": ("note", [in_bfloat16(0.98), in_bfloat16(None)], [in_bfloat16(0.99)]),
     "skipped": ("note", [report_of(skipped=[Skipped(step="noise", reason="x")])], [report_of()]),
     "constant-map gradcam": (
         "problem",

@@ -332,7 +332,7 @@ class TestWhole:
     def test_an_interrupt_while_a_picture_is_explained(
         self, tmp_path: Path, before: dict[str, bytes | None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def interrupted(*arguments: object) -> None:
+        def interrupted(*arguments: object, **options: object) -> None:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(series, "report_on", interrupted)
@@ -345,10 +345,10 @@ class TestWhole:
     ) -> None:
         real, calls = series.report_on, iter(range(3))
 
-        def faulty(*arguments: Any) -> Any:
+        def faulty(*arguments: Any, **options: Any) -> Any:
             if next(calls) == 1:
                 raise RuntimeError("a fault")
-            return real(*arguments)
+            return real(*arguments, **options)
 
         monkeypatch.setattr(series, "report_on", faulty)
         found = run([picture(0), picture(1), picture(2)], tmp_path)

@@ -221,6 +221,33 @@ class ShortOfMemory(nn.Module):
         return self.network(x)
 
 
+class Normalised(nn.Module):
+    """Convolutions followed by batch normalisation, as in most convolutional networks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.Conv2d(8, 6, 3, 1, 1), nn.BatchNorm2d(6), nn.ReLU(),
+        )  # fmt: skip
+        self.classifier = nn.Linear(6, CLASSES)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                # In a trained network none of these is 0 or 1.
+                for tensor, low, high in (
+                    (module.running_mean, -0.3, 0.3),
+                    (module.running_var, 0.1, 0.5),
+                    (module.weight.data, 0.5, 2.0),
+                    (module.bias.data, -0.5, 0.5),
+                ):
+                    assert tensor is not None
+                    tensor.uniform_(low, high)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.classifier(self.features(x).mean((2, 3)))
+        return scores
+
+
 def seeded(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
     """Return a network in eval mode with weights of this seed; equal names get equal weights."""
     with torch.random.fork_rng():
@@ -260,9 +287,10 @@ def classified(
     head: str | None = "softmax",
     fixed_batch: int | None = None,
     batch_size: int = 32,
+    config: Config | None = None,
 ) -> Iterator[Classifier]:
     """Make a classifier of a toy for pixels of ``shape``, on the CPU."""
-    config = Config(batch_size=batch_size, device="cpu")
+    config = config or Config(batch_size=batch_size, device="cpu")
     with classifier_from(as_opened(network, fixed_batch), hints(shape, head), config) as ready:
         yield ready
 

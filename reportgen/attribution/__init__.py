@@ -24,7 +24,13 @@ from reportgen.attribution import (
     shap,
     smoothgrad,
 )
-from reportgen.attribution.base import Explained, Method, Request, layer_finder
+from reportgen.attribution.base import (
+    Explained,
+    Method,
+    Request,
+    finding_work,
+    layer_finder,
+)
 from reportgen.extensions import with_extensions
 
 METHODS: Mapping[str, Method] = with_extensions(
@@ -51,4 +57,4 @@ METHODS: Mapping[str, Method] = with_extensions(
     ),
 )
 
-__all__ = ["METHODS", "Explained", "Method", "Request", "layer_finder"]
+__all__ = ["METHODS", "Explained", "Method", "Request", "finding_work", "layer_finder"]

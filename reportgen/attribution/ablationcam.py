@@ -7,8 +7,11 @@ from torch import Tensor
 
 from reportgen.attribution.base import Explained, Method, Request
 from reportgen.attribution.cams import CUT, enlarged, features, negative_share
+from reportgen.classifier.device import batch_size, choose_device
 from reportgen.classifier.layers import FeatureLayer
+from reportgen.config import Config
 from reportgen.records import Card
+from reportgen.work import Size, Work
 
 CARD = Card(
     key="ablationcam",
@@ -66,4 +69,15 @@ def _drops(request: Request, layer: FeatureLayer, pixels: Tensor, activation: Te
     return (scores[-1] - scores[:-1]) / torch.where(size > 0, size, 1)
 
 
-METHOD = Method(CARD, _explain, ("layer",))
+def _work(config: Config, size: Size) -> Work:
+    """Return the feature map's own pass, two batches that try the resumed network, and the rows.
+
+    Rows come in full batches. Exact for an eager network in batches of two and more; else up to
+    three batches too many, counting batches of the size that is chosen before memory runs out.
+    """
+    rows = size.channels + 1
+    batch = min(config.batch_size or batch_size(choose_device(config.device)), rows)
+    return Work(1 + 2 * batch + -(-rows // batch) * batch)
+
+
+METHOD = Method(CARD, _explain, _work, ("layer",))

@@ -15,6 +15,7 @@ from reportgen.classifier.classifier import Classifier
 from reportgen.classifier.layers import FeatureLayer
 from reportgen.config import Config
 from reportgen.records import Card, Measurement
+from reportgen.work import Size, Work
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,16 @@ def layer_finder(
     return find
 
 
+def finding_work(config: Config) -> Work:
+    """Return what finding the layer costs, once for all methods, in every format of a network.
+
+    Exact for a named layer, and where the last feature map receives a gradient, as in most
+    convolutional networks. Each one that is passed over, as after a transformer's last block, adds
+    one image forward and at most one backward.
+    """
+    return Work(2) if config.layer else Work(3, 1)
+
+
 @dataclass(frozen=True)
 class Explained:
     """Maps (n, H, W) float32, one a picture, and how they came about.
@@ -66,12 +77,15 @@ class Explained:
 
 @dataclass(frozen=True)
 class Method:
-    """A method's card, the function that makes its maps, and the options that these depend on.
+    """A method's card, the function that makes its maps, their cost, and what they depend on.
 
-    The function raises NotApplicable where the method cannot explain this model. ``options`` are
+    ``explain`` raises NotApplicable where the method cannot explain this model. ``work`` says how
+    many images one map of one picture sends through the network, as the evaluator will count them;
+    ``finding_work`` is not part of it, nor what is run again when memory runs out. ``options`` are
     names of Config; seed and target, on which every map may depend, are not among them.
     """
 
     card: Card
     explain: Callable[[Request], Explained]
+    work: Callable[[Config, Size], Work]
     options: tuple[str, ...] = ()

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from reportgen.attribution.base import Explained, Method, Request
 from reportgen.attribution.cams import enlarged, features, library
+from reportgen.config import Config
 from reportgen.records import Card, Measurement
+from reportgen.work import Size, Work
 
 CARD = Card(
     key="eigencam",
@@ -75,4 +77,8 @@ def _component_share(activation: Tensor, component: Tensor) -> Measurement:
     )
 
 
-METHOD = Method(CARD, _explain, ("layer",))
+def _work(config: Config, size: Size) -> Work:
+    return Work(1)
+
+
+METHOD = Method(CARD, _explain, _work, ("layer",))

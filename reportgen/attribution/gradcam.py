@@ -13,8 +13,10 @@ from torch import Tensor
 from reportgen.attribution.base import Explained, Method, Request
 from reportgen.attribution.cams import CUT, enlarged, in_batches, library, negative_share
 from reportgen.classifier.layers import FeatureLayer
+from reportgen.config import Config
 from reportgen.errors import NotApplicable
 from reportgen.records import Card
+from reportgen.work import Size, Work
 
 Array = NDArray[np.floating]
 Arithmetic = Callable[[Array, Array], Array]
@@ -100,15 +102,20 @@ def _plus_plus(activations: Array, gradients: Array) -> Array:
     return _by_library("GradCAMPlusPlus", activations / scale, gradients * scale)
 
 
+def _work(config: Config, size: Size) -> Work:
+    return Work(1, 1)
+
+
 _OPTIONS = ("layer",)
 METHOD = Method(
-    CARD, partial(_explain, card=CARD, arithmetic=partial(_by_library, "GradCAM")), _OPTIONS
+    CARD, partial(_explain, card=CARD, arithmetic=partial(_by_library, "GradCAM")), _work, _OPTIONS
 )
 PLUS_PLUS_METHOD = Method(
-    PLUS_PLUS, partial(_explain, card=PLUS_PLUS, arithmetic=_plus_plus), _OPTIONS
+    PLUS_PLUS, partial(_explain, card=PLUS_PLUS, arithmetic=_plus_plus), _work, _OPTIONS
 )
 LAYERCAM_METHOD = Method(
     LAYERCAM,
     partial(_explain, card=LAYERCAM, arithmetic=partial(_by_library, "LayerCAM")),
+    _work,
     _OPTIONS,
 )

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from reportgen.attribution.base import Explained, Method, Request
 from reportgen.attribution.gradients import gradients
-from reportgen.config import Baseline
+from reportgen.config import Baseline, Config
 from reportgen.perturbation.removal import baseline
 from reportgen.perturbation.streams import stream
 from reportgen.records import Card, Measurement
+from reportgen.work import Size, Work
 
 BASELINES: tuple[Baseline, ...] = ("black", "mean", "blur", "noise")
 # Steps of the golden ratio, from a random start, are spread more evenly than independent draws.
@@ -127,4 +128,9 @@ def _completeness_gap(request: Request, found: _Expected) -> Measurement:
     )
 
 
-METHOD = Method(CARD, _explain, ("gradient_shap_draws",))
+def _work(config: Config, size: Size) -> Work:
+    ends = Work(len(BASELINES) + 1)
+    return ends + Work(1, 1) * config.gradient_shap_draws
+
+
+METHOD = Method(CARD, _explain, _work, ("gradient_shap_draws",))

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from captum.attr import InputXGradient, Saliency
 from torch import Tensor
 
 from reportgen.attribution.base import Explained, Method, Request
+from reportgen.config import Config
 from reportgen.errors import NotApplicable
 from reportgen.records import Card
+from reportgen.work import Size, Work
 
 SALIENCY = Card(
     key="saliency",
@@ -64,6 +65,9 @@ def gradients(request: Request, pixels: Tensor) -> Tensor:
 
     Raises NotApplicable where the scores have no gradient by the picture.
     """
+    # Imported late: captum brings matplotlib's pyplot.
+    from captum.attr import Saliency
+
     method = Saliency(differentiable(request))
     found: Tensor = method.attribute(
         pixels.clone().requires_grad_(), target=request.target, abs=False
@@ -98,6 +102,8 @@ def _saliency(request: Request) -> Explained:
 
 
 def _input_x_gradient(request: Request) -> Explained:
+    from captum.attr import InputXGradient
+
     method = InputXGradient(differentiable(request))
 
     def run(pixels: Tensor) -> Tensor:
@@ -117,5 +123,9 @@ def _input_x_gradient(request: Request) -> Explained:
     )
 
 
-SALIENCY_METHOD = Method(SALIENCY, _saliency)
-INPUT_X_GRADIENT_METHOD = Method(INPUT_X_GRADIENT, _input_x_gradient)
+def _work(config: Config, size: Size) -> Work:
+    return Work(1, 1)
+
+
+SALIENCY_METHOD = Method(SALIENCY, _saliency, _work)
+INPUT_X_GRADIENT_METHOD = Method(INPUT_X_GRADIENT, _input_x_gradient, _work)

@@ -10,8 +10,10 @@ from torch.overrides import TorchFunctionMode
 
 from reportgen.attribution.base import Explained, Method, Request
 from reportgen.attribution.gradients import gradients, in_batches, largest
+from reportgen.config import Config
 from reportgen.errors import NotApplicable
 from reportgen.records import Card
+from reportgen.work import Size, Work
 
 CARD = Card(
     key="guided-backprop",
@@ -98,4 +100,8 @@ def _guided(request: Request, pixels: Tensor, seen: list[int]) -> Tensor:
     return largest(gradient)
 
 
-METHOD = Method(CARD, _explain)
+def _work(config: Config, size: Size) -> Work:
+    return Work(1, 1)
+
+
+METHOD = Method(CARD, _explain, _work)

@@ -18,8 +18,10 @@ from reportgen.attribution.coalitions import (
     spread,
 )
 from reportgen.attribution.segmentation import OPTIONS, segmentation_settings
+from reportgen.config import Config
 from reportgen.errors import NotApplicable
 from reportgen.records import Card
+from reportgen.work import Size, Work
 
 # The library draws maskings in opposite pairs, which say the same twice: with two a segment the
 # equations hardly have one answer, and it is mostly noise (on a photograph of 44 segments, r = 0.1
@@ -80,10 +82,14 @@ def _values(request: Request, pixels: Tensor) -> tuple[NDArray[np.float64], int,
         seen.append(game(shown))
         return seen[-1]
 
-    asked = max(request.config.shap_evals - _ENDS, FEWEST_EACH * segments)
-    values = kernel_values(counted, segments, asked, request.seed)
+    maskings = _maskings(request.config, segments)
+    values = kernel_values(counted, segments, maskings, request.seed)
     # The library looks first at the hidden picture, then at the whole one.
     return values, sum(map(len, seen)), float(seen[1][0] - seen[0][0])
+
+
+def _maskings(config: Config, segments: int) -> int:
+    return max(config.shap_evals - _ENDS, FEWEST_EACH * segments)
 
 
 def kernel_values(
@@ -110,4 +116,9 @@ def kernel_values(
     return np.asarray(found, dtype=np.float64).reshape(segments)
 
 
-METHOD = Method(CARD, _explain, ("shap_evals", "shap_fill", *OPTIONS))
+def _work(config: Config, size: Size) -> Work:
+    """Return the ends and the maskings, of which there are no more than exist."""
+    return Work(_ENDS + min(_maskings(config, size.segments), 2**size.segments - _ENDS))
+
+
+METHOD = Method(CARD, _explain, _work, ("shap_evals", "shap_fill", *OPTIONS))

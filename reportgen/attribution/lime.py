@@ -6,15 +6,15 @@ from functools import partial
 
 import numpy as np
 import torch
-from lime.lime_base import LimeBase
 from numpy.typing import NDArray
-from sklearn.metrics import pairwise_distances
 from torch import Tensor
 
 from reportgen.attribution.base import Explained, Method, Request
 from reportgen.attribution.segmentation import OPTIONS, segmentation_settings
+from reportgen.config import Config
 from reportgen.perturbation.removal import baseline, masked, segment_mean
 from reportgen.records import Card, Measurement
+from reportgen.work import Size, Work
 
 CARD = Card(
     key="lime",
@@ -72,6 +72,10 @@ def _fit(request: Request, pixels: Tensor, shown: NDArray[np.int64]) -> tuple[Te
 
     R2 is None where all probabilities are equal: there is nothing to explain.
     """
+    # Imported late: they bring scikit-learn, scipy.stats and pandas.
+    from lime.lime_base import LimeBase
+    from sklearn.metrics import pairwise_distances
+
     probabilities = _probabilities(request, pixels, shown)
     weights = torch.zeros(shown.shape[1], dtype=torch.float64)
     if np.ptp(probabilities) == 0:
@@ -121,4 +125,8 @@ def _surrogate_r2(value: float | None) -> Measurement:
     )
 
 
-METHOD = Method(CARD, _explain, ("lime_samples", "lime_features", "lime_fill", *OPTIONS))
+def _work(config: Config, size: Size) -> Work:
+    return Work(config.lime_samples)
+
+
+METHOD = Method(CARD, _explain, _work, ("lime_samples", "lime_features", "lime_fill", *OPTIONS))

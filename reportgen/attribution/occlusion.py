@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from reportgen.attribution.base import Explained, Method, Request
+from reportgen.config import Config
 from reportgen.perturbation.removal import baseline
 from reportgen.records import Card
+from reportgen.work import Size, Work
 
 CARD = Card(
     key="occlusion",
@@ -42,12 +44,14 @@ class _Spans:
         return (places >= self.first[:, None]) & (places < self.last[:, None])
 
 
-def _spans(length: int, cells: int, device: torch.device) -> _Spans:
-    """Return ``cells`` extents, two strides long each, that together cover the whole length.
+def _positions(length: int, cells: int) -> int:
+    """Return how many squares lie along a side: fewer where the stride would be under a pixel."""
+    return max(1, min(cells, length - 1))
 
-    There are fewer where the stride would be less than a pixel.
-    """
-    count = max(1, min(cells, length - 1))
+
+def _spans(length: int, cells: int, device: torch.device) -> _Spans:
+    """Return the extents, two strides long each, that together cover the whole length."""
+    count = _positions(length, cells)
     edges = [round(place * length / (count + 1)) for place in range(count + 2)]
     return _Spans(
         torch.tensor(edges[:-2], device=device), torch.tensor(edges[2:], device=device), length
@@ -103,4 +107,9 @@ def _drops(request: Request, pixels: Tensor, rows: Tensor, columns: Tensor) -> T
     return probabilities[0] - probabilities[1:]
 
 
-METHOD = Method(CARD, _explain, ("occlusion_cells", "occlusion_fill"))
+def _work(config: Config, size: Size) -> Work:
+    down, across = (_positions(side, config.occlusion_cells) for side in (size.height, size.width))
+    return Work(1 + down * across)
+
+
+METHOD = Method(CARD, _explain, _work, ("occlusion_cells", "occlusion_fill"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,10 +10,11 @@ from torch.nn.functional import interpolate
 
 from reportgen.attribution.base import Explained, Method, Request
 from reportgen.attribution.sampling import sampling_error
-from reportgen.config import Baseline
+from reportgen.config import Baseline, Config
 from reportgen.perturbation.removal import baseline
 from reportgen.perturbation.streams import stream
 from reportgen.records import Card
+from reportgen.work import Size, Work
 
 FILL: Baseline = "mean"
 CARD = Card(
@@ -53,7 +54,11 @@ class Masks:
     def __len__(self) -> int:
         return len(self.grids)
 
-    def rows(self, start: int, stop: int, device: torch.device) -> Tensor:
+    def to(self, device: torch.device) -> Masks:
+        """Return the same masks on ``device``."""
+        return replace(self, grids=self.grids.to(device), shifts=self.shifts.to(device))
+
+    def rows(self, start: int, stop: int) -> Tensor:
         """Return the masks ``start`` to ``stop`` (exclusive), (stop - start, H, W) in [0, 1].
 
         The cells of a mask are enlarged to one cell more than the picture needs, blended between
@@ -61,12 +66,12 @@ class Masks:
         """
         cells = self.grids.shape[-1] + 1
         large = interpolate(
-            self.grids[start:stop, None].to(device),
+            self.grids[start:stop, None],
             (cells * self.cell[0], cells * self.cell[1]),
             mode="bilinear",
             align_corners=False,
         )[:, 0]
-        shifts = self.shifts[start:stop].to(device)
+        shifts, device = self.shifts[start:stop], self.shifts.device
         down = shifts[:, :1] + torch.arange(self.size[0], device=device)
         across = shifts[:, 1:] + torch.arange(self.size[1], device=device)
         which = torch.arange(len(large), device=device)[:, None, None]
@@ -89,7 +94,8 @@ def _explain(request: Request) -> Explained:
     masks = random_masks(
         config.rise_masks, config.rise_cells, config.rise_share, (height, width), request.seed
     )
-    found = [_map(request, pixels, masks) for pixels in request.pixels]
+    placed = masks.to(request.pixels.device)
+    found = [_map(request, pixels, placed) for pixels in request.pixels]
     return Explained(
         maps=torch.stack([each for each, _ in found]).float().to(request.pixels.device),
         signed=True,
@@ -118,7 +124,7 @@ def _map(request: Request, pixels: Tensor, masks: Masks) -> tuple[Tensor, float]
             stop = min(start + size, len(masks))
             # The weights add up to 0: taking the share off changes no sum, but keeps what all
             # pixels of a mask have in common out of the error.
-            rows = masks.rows(start, stop, pixels.device).flatten(1) - share
+            rows = masks.rows(start, stop).flatten(1) - share
             near = weights[start:stop].to(rows)
             totals.append((near @ rows).cpu().double())
             squares.append((near.square() @ rows.square()).cpu().double())
@@ -141,11 +147,15 @@ def _probabilities(request: Request, pixels: Tensor, masks: Masks) -> Tensor:
     fill = baseline(pixels, FILL, request.classifier.mean, request.seed)
 
     def build(start: int, stop: int) -> Tensor:
-        shown = masks.rows(start, stop, pixels.device)[:, None].to(pixels)
+        shown = masks.rows(start, stop)[:, None].to(pixels)
         return shown * pixels + (1 - shown) * fill
 
     found = request.classifier.evaluator.probabilities(len(masks), build)
     return found[:, request.target].cpu().double()
 
 
-METHOD = Method(CARD, _explain, ("rise_masks", "rise_cells", "rise_share"))
+def _work(config: Config, size: Size) -> Work:
+    return Work(config.rise_masks)
+
+
+METHOD = Method(CARD, _explain, _work, ("rise_masks", "rise_cells", "rise_share"))

@@ -8,8 +8,10 @@ from torch.nn.functional import interpolate
 
 from reportgen.attribution.base import Explained, Method, Request
 from reportgen.attribution.cams import enlarged, features
+from reportgen.config import Config
 from reportgen.perturbation.removal import baseline
 from reportgen.records import Card, Measurement
+from reportgen.work import Size, Work
 
 CARD = Card(
     key="scorecam",
@@ -87,4 +89,8 @@ def _largest_weight(weights: Tensor) -> Measurement:
     )
 
 
-METHOD = Method(CARD, _explain, ("layer",))
+def _work(config: Config, size: Size) -> Work:
+    return Work(1 + size.channels)
+
+
+METHOD = Method(CARD, _explain, _work, ("layer",))

@@ -21,7 +21,9 @@ from reportgen.attribution.coalitions import (
     spread,
 )
 from reportgen.attribution.segmentation import OPTIONS, segmentation_settings
+from reportgen.config import Config
 from reportgen.records import Card
+from reportgen.work import Size, Work
 
 CARD = Card(
     key="shap",
@@ -41,6 +43,7 @@ CARD = Card(
 # Fixed: which splits are refined depends on how many are looked at together.
 _SPLITS_AT_ONCE = 32
 _PLACE_WEIGHT = 2.0
+_ENDS = 2
 
 
 class _SegmentMasker:
@@ -110,10 +113,12 @@ def partition_values(
     evaluate: Evaluate, tree: NDArray[np.float64], evaluations: int, seed: int
 ) -> NDArray[np.float64]:
     """Return shap's partition values (segments,) of ``evaluate``: shown (n, segments) -> (n,)."""
+    from shap import links
     from shap.explainers import PartitionExplainer
 
     with _interpreted(), numpy_seeded(seed):
-        explainer = PartitionExplainer(evaluate, _SegmentMasker(tree))
+        # Named, because the default was bound before it could be replaced by plain Python.
+        explainer = PartitionExplainer(evaluate, _SegmentMasker(tree), link=links.identity)
         explained = explainer(
             np.zeros((1, len(tree) + 1)),
             max_evals=evaluations,
@@ -127,12 +132,13 @@ def partition_values(
 def _interpreted() -> Iterator[None]:
     # Compiling shap's loops takes seconds in every process; over tens of segments, running them
     # as plain Python takes hundredths of one. The compiled functions are put back.
+    from shap import links
     from shap.explainers import _partition
     from shap.utils import _clustering, _masked_model
 
     compiled = [
         (module, name, function)
-        for module in (_partition, _clustering, _masked_model)
+        for module in (_partition, _clustering, _masked_model, links)
         for name, function in vars(module).items()
         if hasattr(function, "py_func")
     ]
@@ -145,4 +151,15 @@ def _interpreted() -> Iterator[None]:
             setattr(module, name, function)
 
 
-METHOD = Method(CARD, _explain, ("shap_evals", "shap_fill", *OPTIONS))
+def _work(config: Config, size: Size) -> Work:
+    """Return the ends, looked at for the values and for their check, and two images a split.
+
+    Exact unless more than 2/3 (segments^2 - 1) evaluations are asked for: then a tree may be split
+    to its leaves before. That takes at least 2/3 of what is planned for it here, by shap's own
+    estimate, and at most what is asked for.
+    """
+    asked = -(-(config.shap_evals - _ENDS) // 2) * 2
+    return Work(2 * _ENDS + min(asked, size.segments * (size.segments - 1)))
+
+
+METHOD = Method(CARD, _explain, _work, ("shap_evals", "shap_fill", *OPTIONS))

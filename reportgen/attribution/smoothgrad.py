@@ -10,8 +10,10 @@ from torch import Tensor
 from reportgen.attribution.base import Explained, Method, Request
 from reportgen.attribution.gradients import gradients, largest
 from reportgen.attribution.sampling import sampling_error
+from reportgen.config import Config
 from reportgen.perturbation.streams import stream
 from reportgen.records import Card
+from reportgen.work import Size, Work
 
 CARD = Card(
     key="smoothgrad",
@@ -93,4 +95,8 @@ def _copies(request: Request, pixels: Tensor, start: int, stop: int) -> Tensor:
     return pixels + scale * torch.stack(noise).to(pixels)
 
 
-METHOD = Method(CARD, _explain, ("smoothgrad_draws", "smoothgrad_sigma"))
+def _work(config: Config, size: Size) -> Work:
+    return Work(1, 1) * config.smoothgrad_draws
+
+
+METHOD = Method(CARD, _explain, _work, ("smoothgrad_draws", "smoothgrad_sigma"))

@@ -12,21 +12,26 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from reportgen.classifier.device import batch_size, choose_device
-from reportgen.classifier.evaluator import Batches, Evaluator, borrowed
+from reportgen.classifier.device import batch_size, choose_device, tf32
+from reportgen.classifier.evaluator import Batches, Copies, Evaluator, borrowed
+from reportgen.classifier.folding import rounded
 from reportgen.classifier.heads import Head, check_head, detect_head
 from reportgen.classifier.layers import FeatureLayer, find_layer
+from reportgen.classifier.memory import Footprint
 from reportgen.classifier.metadata import Hints, Known, combine
 from reportgen.classifier.opened import Opened
 from reportgen.classifier.probing import (
+    Probe,
     accepts_channels_last,
     check_finite,
     complete,
+    folded_copy,
     preprocessing_of,
-    probe_outputs,
+    probe,
+    reduced_copy,
 )
 from reportgen.config import Config
-from reportgen.errors import UsageError
+from reportgen.errors import NotApplicable, UsageError
 from reportgen.records import ClassScore, ModelRecord, Prediction, Source, Sourced
 
 _LISTED = 20
@@ -34,11 +39,15 @@ _LISTED = 20
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model ready to be explained. Pixels are float32 (n, C, H, W) in [0, 1] on ``device``."""
+    """A model ready to be explained. Pixels are float32 (n, C, H, W) in [0, 1] on ``device``.
+
+    ``footprint`` is what its passes need of memory, None where that was not measured.
+    """
 
     record: ModelRecord
     labels: tuple[str, ...]
     evaluator: Evaluator
+    footprint: Footprint | None = None
 
     @property
     def device(self) -> torch.device:
@@ -112,31 +121,52 @@ def classifier_from(opened: Opened, given: Hints, config: Config) -> Iterator[Cl
     nobody says is detected by probing the network, or assumed and marked so.
     """
     device = _device(opened, config)
-    with borrowed(opened.network), _moved(opened.network, device):
+    with borrowed(opened.network), _moved(opened.network, device), tf32(False):
         yield _make(opened, combine(given, opened.hints), device, config)
 
 
 def _make(opened: Opened, hints: Hints, device: torch.device, config: Config) -> Classifier:
     hints = complete(hints, opened, device)
     preprocessing = preprocessing_of(hints)
-    raw = probe_outputs(opened, preprocessing, device)
-    head = hints.head or Known(detect_head(raw), "detected")
-    checked = check_head(head.value, raw.shape[1])
-    labels = _labels(hints.labels, checked, raw)
+    known = probe(opened, preprocessing, device)
+    head = hints.head or Known(detect_head(known.raw), "detected")
+    checked = check_head(head.value, known.raw.shape[1])
+    labels = _labels(hints.labels, checked, known.raw)
+    batches = Batches(
+        config.batch_size or batch_size(device),
+        opened.fixed_batch,
+        accepts_channels_last(opened, known),
+    )
     evaluator = Evaluator(
         opened.network,
         checked,
         preprocessing.mean,
         preprocessing.std,
         device,
-        Batches(
-            config.batch_size or batch_size(device),
-            opened.fixed_batch,
-            accepts_channels_last(opened, preprocessing, device),
-        ),
+        batches,
+        _copies(opened, known, batches, config),
     )
     record = _record(opened, hints, Known(checked.title, head.source), labels)
     return Classifier(record, labels.value, evaluator)
+
+
+def _copies(opened: Opened, known: Probe, batches: Batches, config: Config) -> Copies:
+    """Return copies of the network for passes without gradients, as far as ``config`` wants them.
+
+    Raises UsageError for a precision that this device or model cannot compute in.
+    """
+    fold = folded_copy(opened, known, batches.layout) if config.folding else None
+    if config.precision == "float32":
+        return Copies(fold)
+    if config.precision == "tf32":
+        if known.batch.device.type != "cuda":
+            raise UsageError("The precision tf32 exists on NVIDIA GPUs only; choose another.")
+        return Copies(fold, rounded(fold or opened.network), "tf32")
+    try:
+        reduced = reduced_copy(opened, known, batches.layout)
+    except NotApplicable as error:
+        raise UsageError(f"Precision {config.precision} is not possible: {error}.") from None
+    return Copies(fold, reduced, "bfloat16", torch.bfloat16)
 
 
 def _device(opened: Opened, config: Config) -> torch.device:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from reportgen.errors import UsageError
@@ -28,6 +31,26 @@ def choose_device(name: str) -> torch.device:
 def batch_size(device: torch.device) -> int:
     """Return how many pictures to send through a network at once on this kind of device."""
     return _BATCH.get(device.type, 32)
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Allow TF32 on NVIDIA GPUs, or forbid it, and put back what was set before.
+
+    Convolutions use it there unless it is forbidden, and round their inputs to 11 bits. Nothing is
+    changed where the caller has set it for single operators.
+    """
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    try:
+        before = (convolutions.allow_tf32, products.allow_tf32)
+    except RuntimeError:
+        yield
+        return
+    convolutions.allow_tf32, products.allow_tf32 = allowed, allowed
+    try:
+        yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before
 
 
 def describe(device: torch.device) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
-from torch.export.pt2_archive import PT2ArchiveReader
 
 from reportgen.classifier.exported_safety import unsafe_part
 from reportgen.classifier.metadata import Hints, Known
@@ -61,7 +60,8 @@ def read_exported(path: Path, trust_pickle: bool) -> Exported:
 
 
 def _load(path: Path, trust: bool) -> tuple[str, Any]:
-    from torch.export.pt2_archive._package import load_pt2
+    # Imported late: it brings PyTorch's compiler, which opening another format does not need.
+    from torch.export.pt2_archive._package import PT2ArchiveReader, load_pt2
 
     # One open file for both: what is loaded is what was checked.
     with path.open("rb") as file:

@@ -5,11 +5,13 @@ Everything assumed is marked so, and listed in the report.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from reportgen.classifier.folding import Forward, folded, reduced
 from reportgen.classifier.heads import class_outputs
 from reportgen.classifier.metadata import Hints, Known, combine
 from reportgen.classifier.opened import Opened
@@ -22,6 +24,7 @@ _IMAGENET = Hints(
     mean=Known((0.485, 0.456, 0.406), "assumed"), std=Known((0.229, 0.224, 0.225), "assumed")
 )
 _PROBES = 8
+_ROUNDING = 1e-3
 
 
 def complete(hints: Hints, opened: Opened, device: torch.device) -> Hints:
@@ -112,24 +115,27 @@ def preprocessing_of(hints: Hints) -> Preprocessing:
     return Preprocessing(**values)
 
 
-def probe_outputs(opened: Opened, preprocessing: Preprocessing, device: torch.device) -> Tensor:
-    """Return raw outputs (8, outputs) for eight pictures that differ much from one another."""
+@dataclass(frozen=True)
+class Probe:
+    """Eight pictures that differ much from one another, and what the network says of them.
+
+    ``batch`` (8, C, H, W) is normalised; ``raw`` (8, outputs) is float32.
+    """
+
+    batch: Tensor
+    raw: Tensor
+
+
+def probe(opened: Opened, preprocessing: Preprocessing, device: torch.device) -> Probe:
+    """Return what the network says of eight pictures; ModelError where it is not finite."""
     batch = normalise(_probe_pictures(preprocessing), preprocessing.mean, preprocessing.std)
     batch = batch.to(device, _dtype(opened.network))
-    size = opened.fixed_batch
-    with torch.inference_mode():
-        if size is None:
-            raw = class_outputs(opened.network(batch), _PROBES)
-        else:
-            rows = [row.expand(size, *row.shape) for row in batch]
-            raw = torch.cat([class_outputs(opened.network(row), size)[:1] for row in rows])
+    raw = _raw(opened.network, batch, opened.fixed_batch)
     check_finite(raw)
-    return raw.float()
+    return Probe(batch, raw)
 
 
-def accepts_channels_last(
-    opened: Opened, preprocessing: Preprocessing, device: torch.device
-) -> bool:
+def accepts_channels_last(opened: Opened, known: Probe) -> bool:
     """Return whether the network gives the same outputs for batches stored channels last.
 
     Convolutions are faster in that order, but a network that calls ``view`` on its activations
@@ -137,15 +143,48 @@ def accepts_channels_last(
     """
     if opened.fixed_batch is not None:
         return False
-    batch = normalise(_probe_pictures(preprocessing), preprocessing.mean, preprocessing.std)
-    batch = batch.to(device, _dtype(opened.network))
+    last = known.batch.contiguous(memory_format=torch.channels_last)
+    return _same(opened.network, last, known.raw, None)
+
+
+def folded_copy(opened: Opened, known: Probe, layout: torch.memory_format) -> Forward | None:
+    """Return a folded copy of the network that gives the same outputs, None where there is none.
+
+    The same are outputs whose largest difference is at most a thousandth of the largest output.
+    """
+    batch = known.batch.contiguous(memory_format=layout)
+    copy = folded(opened.network, _example(batch, opened.fixed_batch))
+    return copy if copy and _same(copy, batch, known.raw, opened.fixed_batch) else None
+
+
+def reduced_copy(opened: Opened, known: Probe, layout: torch.memory_format) -> Forward:
+    """Return a copy of the network that computes in bfloat16; NotApplicable where none does."""
+    batch = known.batch.contiguous(memory_format=layout)
+    return reduced(opened.network, _example(batch, opened.fixed_batch), torch.bfloat16)
+
+
+def _example(batch: Tensor, fixed_batch: int | None) -> Tensor:
+    """Return the smallest batch of different pictures that the network accepts."""
+    size = fixed_batch or 2
+    return batch.repeat(-(-size // len(batch)), 1, 1, 1)[:size]
+
+
+def _same(run: Forward, batch: Tensor, expected: Tensor, fixed_batch: int | None) -> bool:
     try:
-        with torch.inference_mode():
-            plain = class_outputs(opened.network(batch), _PROBES)
-            last = opened.network(batch.contiguous(memory_format=torch.channels_last))
-            return torch.allclose(class_outputs(last, _PROBES), plain, rtol=1e-3, atol=1e-4)
-    except Exception:  # any failure of the user's code means that this order does not fit
+        found = _raw(run, batch, fixed_batch)
+    except Exception:  # any failure of the user's code means that this way does not fit
         return False
+    if found.shape != expected.shape:
+        return False
+    return bool((found - expected).abs().max() <= _ROUNDING * expected.abs().max())
+
+
+def _raw(run: Forward, batch: Tensor, fixed_batch: int | None) -> Tensor:
+    with torch.inference_mode():
+        if fixed_batch is None:
+            return class_outputs(run(batch), len(batch)).float()
+        rows = [row.expand(fixed_batch, *row.shape) for row in batch]
+        return torch.cat([class_outputs(run(row), fixed_batch)[:1] for row in rows]).float()
 
 
 def _probe_pictures(preprocessing: Preprocessing) -> Tensor:

@@ -59,12 +59,12 @@ def estimate(
     module that takes one size of batches only cannot be stopped at each layer, and is not run.
     """
     learning, network = _Learning(statistics, kept), evaluator.network
-    if evaluator.has_fixed_batch and not isinstance(network, fx.GraphModule):
+    if evaluator.fixed_batch and not isinstance(network, fx.GraphModule):
         return False
 
     def run(batches: tuple[Tensor, ...]) -> None:
         with torch.no_grad(), unoptimised(), learning:
-            if evaluator.has_fixed_batch:
+            if evaluator.fixed_batch:
                 _SideBySide(network, learning, len(copies)).run_all(batches)
             else:
                 network(*batches)

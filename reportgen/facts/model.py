@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from reportgen.facts.formats import count, listed, percent, size
-from reportgen.facts.sources import plain
+from reportgen.facts.formats import count, decimal, listed, percent, probability, size
+from reportgen.facts.sources import plain, pointer
 from reportgen.facts.words import SOURCES, worded
 from reportgen.records import Fact, Report
 
@@ -24,6 +24,7 @@ def model_facts(report: Report) -> Iterator[Fact]:
     yield from _identity(report)
     yield from _image(report)
     yield from _passes(report)
+    yield from _precision(report)
 
 
 def assumptions(report: Report) -> tuple[str, ...]:
@@ -76,6 +77,24 @@ def _image(report: Report) -> Iterator[Fact]:
         text=size(height, width),
         source="/model/preprocessing",
     )
+
+
+def _precision(report: Report) -> Iterator[Fact]:
+    """Return what a reduced precision changed, where one was asked for."""
+    yield plain("precision", report.provenance.precision, "provenance", "precision")
+    check, where = report.provenance.precision_check, ("provenance", "precision_check")
+    if check is None:
+        return
+    yield plain("precision.reduced", check.precision, *where, "precision")
+    for name, value, form in (
+        ("pictures", check.pictures, count),
+        ("least", check.least, decimal),
+        ("rank_correlation", check.rank_correlation, probability),
+        ("largest_difference", check.largest_difference, probability),
+        ("mean_difference", check.mean_difference, probability),
+    ):
+        text = "none" if value is None else form(value)
+        yield Fact(name=f"precision.{name}", value=value, text=text, source=pointer(*where, name))
 
 
 def _passes(report: Report) -> Iterator[Fact]:

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import JsonValue
-from scipy.stats import rankdata
 from torch import Tensor
 
 from reportgen.errors import NotApplicable
-from reportgen.metrics.base import HIGHER, Context, Measured, Metric
+from reportgen.metrics.base import HIGHER, Context, Measured, Metric, no_work
 from reportgen.metrics.binarised import MOST_ZEROS, TIES, TOP_SHARE, otsu, top_count, top_weights
-from reportgen.metrics.likeness import WINDOW, same_signs, ssim
-from reportgen.metrics.yardstick import null_maps, placed
+from reportgen.metrics.likeness import WINDOW, same_signs, spearman, ssim
+from reportgen.metrics.similarity import Traits, null_traits
+from reportgen.metrics.yardstick import placed
 from reportgen.perturbation.removal import removal_ranks
 from reportgen.records import Card, Measurement, Quantity
 
@@ -167,16 +167,6 @@ def iou(masks: Tensor) -> Tensor:
     return both / (sizes[:, None] + sizes[None, :] - both)
 
 
-def spearman(maps: Tensor) -> NDArray[np.float64]:
-    """Return Spearman's rank correlation (M, M) of maps (M, H, W); NaN for a constant map.
-
-    Equal values share their mean rank.
-    """
-    ranks = rankdata(maps.flatten(1).cpu().double().numpy(), axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.atleast_2d(np.corrcoef(ranks))
-
-
 def constant(maps: Tensor) -> NDArray[np.bool_]:
     """Return which of maps (M, H, W) have one value everywhere, (M,)."""
     flat = maps.flatten(1)
@@ -185,7 +175,7 @@ def constant(maps: Tensor) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class _Table:
-    """A number for each pair, ``values`` (M + n, M + n) of M methods and n null maps.
+    """A number for each pair, ``values`` (M, M + n) or more rows, of M methods and n null maps.
 
     NaN where there is none, for the reason ``why``.
     """
@@ -198,22 +188,21 @@ class _Table:
 def _agreement(context: Context) -> Measured:
     if len(context.maps) < 2:
         raise NotApplicable("agreement needs the maps of at least two methods")
-    own = torch.stack(list(context.maps.values())).cpu().double()
-    maps = torch.cat([own, context.once(null_maps).cpu().double()])
+    own, nulls = Traits(torch.stack(list(context.maps.values()))), context.once(null_traits)
+    methods, maps = len(own.maps), torch.cat([own.maps, nulls.maps]).cpu().double()
     tables = {
         **_by_count(maps),
-        **_by_value(maps, len(own)),
+        **_by_value(own, nulls),
+        **_by_region(maps, methods),
         "iou_positive_area": _by_segments(context, maps),
     }
     measurements = tuple(
         measurement
-        for pair in combinations(range(len(own)), 2)
+        for pair in combinations(range(methods), 2)
         for measurement in _pair(context, pair, tables)
     )
     arrays = {
-        f"agreement.{key}": np.nan_to_num(tables[key].values[: len(own), : len(own)]).astype(
-            np.float32
-        )
+        f"agreement.{key}": np.nan_to_num(tables[key].values[:methods, :methods]).astype(np.float32)
         for key in ("iou", "spearman")
     }
     return Measured(measurements, arrays)
@@ -236,22 +225,27 @@ def _at(share: float, expected: float) -> Mapping[str, JsonValue]:
     return {"area": share, "expected at random": expected, "ties": TIES}
 
 
-def _by_value(maps: Tensor, methods: int) -> dict[str, _Table]:
-    """Return what compares values, of which the first ``methods`` are those of methods."""
+def _by_value(own: Traits, nulls: Traits) -> dict[str, _Table]:
+    """Return what compares all values of the methods' own maps, and of the null maps."""
+    ranks = np.concatenate([spearman(own.ranks, each.ranks) for each in (own, nulls)], axis=1)
+    alike = np.concatenate([ssim(own.windows, each.windows) for each in (own, nulls)], axis=1)
+    return {
+        "spearman": _Table(ranks, _CONSTANT, {"expected at random": 0}),
+        "ssim": _Table(alike, _NO_WINDOW, {"window": WINDOW, "scaling": "each map to [0, 1]"}),
+    }
+
+
+def _by_region(maps: Tensor, methods: int) -> dict[str, _Table]:
+    """Return what compares the strongest or positive parts; the first maps are of ``methods``."""
     regions = otsu(maps)
     centred = maps.clone()
     centred[methods:] -= centred[methods:].mean(dim=(1, 2), keepdim=True)
     signs = same_signs(centred, top_count(TOP_SHARE, maps[0].numel()))
     unsigned = np.asarray((centred.flatten(1).amin(dim=1) >= 0).numpy())
-    alike = np.full((len(maps), len(maps)), np.nan)
-    single = maps.float().numpy()  # half the time; 4e-8 away from doubles
-    alike[:methods] = ssim(single[:methods], single)
     return {
-        "spearman": _Table(spearman(maps), _CONSTANT, {"expected at random": 0}),
         "sign_agreement": _Table(
             _without(signs, unsigned), _NO_SIGNS, _at(TOP_SHARE, TOP_SHARE / 2)
         ),
-        "ssim": _Table(alike, _NO_WINDOW, {"window": WINDOW, "scaling": "each map to [0, 1]"}),
         "otsu_overlap": _Table(
             _without(iou(regions.weights).numpy(), regions.failed), _NO_THRESHOLD, {"bins": 256}
         ),
@@ -373,5 +367,5 @@ def _centre(subject: str, mask: Tensor) -> list[Measurement]:
     ]
 
 
-AGREEMENT_METRIC = Metric(AGREEMENT, _agreement)
-LOCATION_METRIC = Metric(LOCATION, _location)
+AGREEMENT_METRIC = Metric(AGREEMENT, _agreement, no_work)
+LOCATION_METRIC = Metric(LOCATION, _location, no_work)

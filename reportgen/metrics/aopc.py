@@ -8,11 +8,19 @@ import numpy as np
 from pydantic import JsonValue
 
 from reportgen.errors import NotApplicable
-from reportgen.metrics.base import HIGHER, LOWER, Arrays, Context, Measured, Metric
-from reportgen.metrics.curves import Curves, Values, deletion_curves, insertion_curves
+from reportgen.metrics.base import HIGHER, LOWER, Arrays, Context, Measured, Metric, Plan
+from reportgen.metrics.curves import (
+    Curves,
+    Values,
+    deletion_curves,
+    deletion_work,
+    insertion_curves,
+    insertion_work,
+)
 from reportgen.metrics.scores import measurement
 from reportgen.metrics.yardstick import PLACED
 from reportgen.records import Card, Measurement, Quantity
+from reportgen.work import Work
 
 CARD = Card(
     key="aopc",
@@ -107,4 +115,9 @@ def _settings(context: Context) -> Mapping[str, JsonValue]:
     }
 
 
-METRIC = Metric(CARD, _measure)
+def _work(plan: Plan) -> Mapping[str, Work]:
+    kind = plan.config.deletion_baseline
+    return {**deletion_work(plan, kind), **insertion_work(plan, kind)} if plan.methods else {}
+
+
+METRIC = Metric(CARD, _measure, _work)

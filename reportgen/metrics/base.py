@@ -14,6 +14,7 @@ from reportgen.classifier.classifier import Classifier
 from reportgen.config import Config
 from reportgen.metrics.shared import Shared
 from reportgen.records import Card, Direction, Measurement, Prediction, Skipped
+from reportgen.work import Size, Work
 
 T = TypeVar("T")
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -59,14 +60,39 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A metric's card and the function that measures it.
+class Plan:
+    """What is known of a report before its metrics are measured.
 
-    The function raises NotApplicable where the metric says nothing about this model or picture.
+    ``methods`` are those that will have a map, in report order, and ``cards`` the card of each.
+    ``explain(method, config)`` is the work of one map of one picture, as near as the method can
+    tell. ``mask`` says whether the user marks the object.
+    """
+
+    config: Config
+    methods: tuple[str, ...]
+    cards: Mapping[str, Card]
+    size: Size
+    explain: Callable[[str, Config], Work]
+    mask: bool
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric's card, the function that measures it, and the one that says what that will cost.
+
+    ``measure`` raises NotApplicable where the metric says nothing about this model or picture.
+    ``work`` names each computation; one made with ``Context.once`` has the same name in all metrics
+    that read it.
     """
 
     card: Card
     measure: Callable[[Context], Measured]
+    work: Callable[[Plan], Mapping[str, Work]]
+
+
+def no_work(plan: Plan) -> Mapping[str, Work]:
+    """Return nothing: the metric sends no picture through the network."""
+    return {}
 
 
 LOWER: Direction = "lower is better"

@@ -9,11 +9,12 @@ from pydantic import JsonValue
 
 from reportgen.config import Baseline
 from reportgen.errors import NotApplicable
-from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric
-from reportgen.metrics.curves import Values, deletion_curves
+from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric, Plan
+from reportgen.metrics.curves import Values, deletion_curves, deletion_work
 from reportgen.metrics.scores import measurement
 from reportgen.metrics.yardstick import NULL, PLACED
 from reportgen.records import Card, Measurement, Quantity
+from reportgen.work import Work
 
 KINDS: tuple[Baseline, ...] = ("black", "mean", "blur", "noise")
 # AUCs of float32 probabilities that are closer than this are taken as equal.
@@ -131,4 +132,9 @@ def _settings(context: Context) -> Mapping[str, JsonValue]:
     }
 
 
-METRIC = Metric(CARD, _measure)
+def _work(plan: Plan) -> Mapping[str, Work]:
+    kinds = KINDS if plan.methods else ()
+    return {name: work for kind in kinds for name, work in deletion_work(plan, kind).items()}
+
+
+METRIC = Metric(CARD, _measure, _work)

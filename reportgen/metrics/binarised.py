@@ -35,15 +35,20 @@ def top_count(share: float, pixels: int) -> int:
 def top_weights(maps: Tensor, count: int) -> Tensor:
     """Return how far each pixel of maps (M, H, W) is one of its map's ``count`` highest.
 
-    Float64 in [0, 1], adding up to ``count``: 1 above the lowest value that is still needed, 0
-    below, and at it an equal part for all, the mean over all orders of equal values. Sums of
-    weights, and of products of two maps' weights, are then what random orders give on average.
+    Float64 in [0, 1] on the CPU, adding up to ``count``: 1 above the lowest value that is still
+    needed, 0 below, and at it an equal part for all, the mean over all orders of equal values. Sums
+    of weights, and of products of two maps' weights, are then what random orders give on average.
     """
-    flat = maps.flatten(1).double()
-    lowest = flat.kthvalue(flat.shape[1] - count + 1, dim=1, keepdim=True).values
-    above, tied = (flat > lowest).double(), (flat == lowest).double()
-    part = (count - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True)
-    return (above + part * tied).view(maps.shape)
+    weights = torch.empty(maps.shape, dtype=torch.float64)
+    # Map by map, each of which stays in the processor's cache.
+    for values, found in zip(
+        maps.flatten(1).cpu().numpy(), weights.flatten(1).numpy(), strict=True
+    ):
+        lowest = np.partition(values, -count)[-count]
+        tied = values == lowest
+        np.greater(values, lowest, out=found)
+        found[tied] = (count - np.count_nonzero(found)) / np.count_nonzero(tied)
+    return weights
 
 
 def otsu(maps: Tensor) -> Otsu:
@@ -59,8 +64,8 @@ def otsu(maps: Tensor) -> Otsu:
     failed = empty | (flat.amax(dim=1) == flat.amin(dim=1))
     thresholds = _thresholds(positive.numpy(), failed.numpy())
     limits = torch.from_numpy(thresholds)[:, None, None]
-    top = top_weights(maps, top_count(TOP_SHARE, flat.shape[1]))
-    weights = torch.where(failed[:, None, None], top, (positive > limits).double())
+    weights = (positive > limits).double()
+    weights[failed] = top_weights(maps[failed], top_count(TOP_SHARE, flat.shape[1]))
     return Otsu(weights, thresholds, failed.numpy())
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric
+from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric, no_work
 from reportgen.metrics.rows import Row, Values, measurements, stacked
 from reportgen.metrics.yardstick import PLACED
 from reportgen.records import Card, Quantity
@@ -118,4 +118,4 @@ def _complexity(context: Context) -> Measured:
     )
 
 
-METRIC = Metric(CARD, _complexity)
+METRIC = Metric(CARD, _complexity, no_work)

@@ -9,11 +9,18 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from reportgen.errors import NotApplicable
-from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric
-from reportgen.metrics.curves import Values, by_subject, every_map, target_probabilities
+from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric, Plan
+from reportgen.metrics.curves import (
+    Values,
+    by_subject,
+    every_map,
+    map_count,
+    target_probabilities,
+)
 from reportgen.metrics.scores import measurement
 from reportgen.metrics.yardstick import PLACED
 from reportgen.records import Card, Measurement, Quantity
+from reportgen.work import Work
 
 # Probabilities are float32, and those of one picture in two batches differ in their last digits.
 ROUNDING = 1e-6
@@ -76,7 +83,7 @@ def highlighted(maps: Tensor) -> Tensor:
     positive = maps.clamp_min(0)
     low = positive.amin((-2, -1), keepdim=True)
     spread = positive.amax((-2, -1), keepdim=True) - low
-    return ((positive - low) / spread.where(spread > 0, spread.new_ones(()))).clamp(0, 1)
+    return positive.sub_(low).div_(spread.where(spread > 0, spread.new_ones(()))).clamp_(0, 1)
 
 
 def changes(whole: float, shown: Values) -> Mapping[str, Values]:
@@ -147,4 +154,8 @@ def _details(
     }
 
 
-METRIC = Metric(CARD, _measure)
+def _work(plan: Plan) -> Mapping[str, Work]:
+    return {"highlighted pictures": Work(map_count(plan))} if plan.methods else {}
+
+
+METRIC = Metric(CARD, _measure, _work)

@@ -14,13 +14,14 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from reportgen.errors import NotApplicable
-from reportgen.metrics.base import HIGHER, Context, Measured, Metric
+from reportgen.metrics.base import HIGHER, Context, Measured, Metric, Plan
 from reportgen.metrics.curves import Values, by_subject, every_map, filled, target_probabilities
 from reportgen.metrics.scores import measurement
 from reportgen.metrics.yardstick import PLACED
 from reportgen.perturbation.removal import masked
 from reportgen.perturbation.streams import stream
 from reportgen.records import Card, Measurement, Quantity
+from reportgen.work import Work
 
 Parts = Literal["patches", "segments"]
 GRID = 16
@@ -219,4 +220,9 @@ def _settings(context: Context, samples: Samples) -> Mapping[str, JsonValue]:
     }
 
 
-METRIC = Metric(CARD, _measure)
+def _work(plan: Plan) -> Mapping[str, Work]:
+    kinds = QUANTITIES if plan.methods else ()
+    return {f"choices of {parts}": Work(plan.config.fidelity_samples) for parts in kinds}
+
+
+METRIC = Metric(CARD, _measure, _work)

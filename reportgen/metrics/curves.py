@@ -8,7 +8,7 @@ Samek et al., TNNLS 2017 (arXiv 1509.06321).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from reportgen.classifier.evaluator import Build
 from reportgen.config import Baseline
-from reportgen.metrics.base import Context
+from reportgen.metrics.base import Context, Plan
 from reportgen.metrics.yardstick import NULL, null_maps
 from reportgen.perturbation.controls import CONTROLS, control_maps
 from reportgen.perturbation.removal import (
@@ -27,6 +27,7 @@ from reportgen.perturbation.removal import (
     removal_ranks,
     removed_rows,
 )
+from reportgen.work import Work
 
 Values = NDArray[np.float64]
 
@@ -107,14 +108,46 @@ def target_probabilities(context: Context, count: int, build: Build) -> Values:
 def _curves(context: Context, start: Tensor, end: Tensor) -> Curves:
     order = context.once(ranks)
     counts = removal_counts(order.shape[1], context.config.curve_steps)
-    inner = counts[1:-1]
-    # The two ends are the same for every map, so they are run once.
-    first, last = target_probabilities(context, 2, lambda i, j: torch.stack([start, end])[i:j])
-    middle = target_probabilities(
+    maps, gone = _rows(len(order), counts)
+    which, limits = maps.to(order.device), gone.to(order.device)
+    found = target_probabilities(
         context,
-        len(order) * len(inner),
-        lambda i, j: removed_rows(start, end, order, inner, i, j),
-    ).reshape(len(order), len(inner))
-    sides = np.ones((len(order), 1))
-    values = np.hstack([first * sides, middle, last * sides])
+        len(gone),
+        lambda i, j: removed_rows(start, end, order, which[i:j], limits[i:j]),
+    )
+    sides, middle = np.ones((len(order), 1)), found[2:].reshape(len(order), -1)
+    values = np.hstack([found[0] * sides, middle, found[1] * sides])
     return Curves(np.asarray(counts) / order.shape[1], by_subject(context, values))
+
+
+def _rows(maps: int, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return the map and the count of each picture to run, both (rows,) on the CPU.
+
+    First come the two ends, which are the same for every map and so are run once.
+    """
+    every = torch.tensor(counts)
+    ends, inner = every[[0, -1]], every[1:-1]
+    which = torch.arange(maps).repeat_interleave(len(inner))
+    return torch.cat([torch.zeros_like(ends), which]), torch.cat([ends, inner.repeat(maps)])
+
+
+def map_count(plan: Plan) -> int:
+    """Return how many maps ``every_map`` will hold."""
+    draws = {NULL: plan.config.null_maps, "random": plan.config.control_draws}
+    return len(plan.methods) + sum(draws.get(key, 1) for key in CONTROLS)
+
+
+def deletion_work(plan: Plan, kind: Baseline) -> Mapping[str, Work]:
+    """Return the work of ``deletion_curves``."""
+    return {f"deletion curves, {kind}": _curve_work(plan)}
+
+
+def insertion_work(plan: Plan, kind: Baseline) -> Mapping[str, Work]:
+    """Return the work of ``insertion_curves``."""
+    return {f"insertion curves, {kind}": _curve_work(plan)}
+
+
+def _curve_work(plan: Plan) -> Work:
+    counts = removal_counts(plan.size.height * plan.size.width, plan.config.curve_steps)
+    ends = 2
+    return Work(ends + map_count(plan) * (len(counts) - ends))

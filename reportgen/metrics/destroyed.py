@@ -12,12 +12,13 @@ from torch import Tensor
 
 from reportgen.classifier.randomisation import Stage, randomised, stages
 from reportgen.errors import NotApplicable
-from reportgen.metrics.base import Context
-from reportgen.metrics.repeats import count_setting, finite_maps, reduced
+from reportgen.metrics.base import Context, Plan
+from reportgen.metrics.repeats import count_setting, finite_maps, own_map_work, reduced
 from reportgen.metrics.similarity import Compared
 from reportgen.perturbation.geometry import rotated
 from reportgen.perturbation.streams import stream
 from reportgen.records import Measurement, Quantity
+from reportgen.work import Work
 
 COPIES = 8
 COPY_NOISE = 0.1
@@ -138,3 +139,25 @@ def require_maps(context: Context) -> None:
     """Raise NotApplicable where no method has made a map."""
     if not context.maps:
         raise NotApplicable("there is no map to compare with that of a destroyed model")
+
+
+def destroyed_work(plan: Plan) -> Mapping[str, Work]:
+    """Return the work of ``destroyed_maps``, with that of the maps they are compared with."""
+    if not plan.methods:
+        return {}
+    return {
+        "order of the weights": Work(1),
+        "maps of the re-drawn model": redrawn_work(plan),
+        **own_map_work(plan),
+    }
+
+
+def redrawn_work(plan: Plan) -> Work:
+    """Return the work of ``destroyed_by``, of a model with running statistics behind the weights.
+
+    Where there are none, the ``COPIES`` on which they are estimated are saved; and all the maps,
+    where the class's score stays the same.
+    """
+    config, score = reduced(plan.config), 1
+    maps = (plan.explain(method, config) for method in plan.methods)
+    return sum(maps, Work(COPIES + score))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from pydantic import JsonValue
@@ -10,10 +10,18 @@ from pydantic import JsonValue
 from reportgen.config import Baseline
 from reportgen.errors import NotApplicable
 from reportgen.facts import LITTLE_CHANGE
-from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric
-from reportgen.metrics.curves import Curves, Values, deletion_curves, insertion_curves
+from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric, Plan
+from reportgen.metrics.curves import (
+    Curves,
+    Values,
+    deletion_curves,
+    deletion_work,
+    insertion_curves,
+    insertion_work,
+)
 from reportgen.metrics.yardstick import NULL, PLACED, placed
 from reportgen.records import Card, Direction, Measurement, Quantity, Yardstick
+from reportgen.work import Work
 
 
 def _quantities(key: str, title: str, direction: Direction) -> tuple[Quantity, Quantity]:
@@ -180,5 +188,13 @@ def _settings(context: Context, kind: Baseline) -> dict[str, JsonValue]:
     }
 
 
-DELETION_METRIC = Metric(DELETION, _deletion)
-INSERTION_METRIC = Metric(INSERTION, _insertion)
+def _deletion_work(plan: Plan) -> Mapping[str, Work]:
+    return deletion_work(plan, plan.config.deletion_baseline) if plan.methods else {}
+
+
+def _insertion_work(plan: Plan) -> Mapping[str, Work]:
+    return insertion_work(plan, plan.config.insertion_baseline) if plan.methods else {}
+
+
+DELETION_METRIC = Metric(DELETION, _deletion, _deletion_work)
+INSERTION_METRIC = Metric(INSERTION, _insertion, _insertion_work)

@@ -12,12 +12,13 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from reportgen.errors import NotApplicable
-from reportgen.metrics.base import LOWER, Context, Measured, Metric
+from reportgen.metrics.base import LOWER, Context, Measured, Metric, Plan
 from reportgen.metrics.curves import Values, by_subject, every_map, filled, subjects
 from reportgen.metrics.scores import measurement
 from reportgen.metrics.yardstick import PLACED
 from reportgen.perturbation.streams import stream
 from reportgen.records import Card, Measurement, Quantity
+from reportgen.work import Work
 
 SMALLEST = 1 / 16
 LARGEST = 1 / 2
@@ -91,9 +92,10 @@ def removals(context: Context) -> Removals:
     height, width = context.pixels.shape[-2:]
     squares = random_squares((height, width), config.fidelity_samples, config.seed)
     fill = context.once(filled, config.deletion_baseline)
+    places = squares.to(context.pixels.device)
 
     def build(start: int, stop: int) -> Tensor:
-        inside = covered(squares[start:stop], (height, width)).to(context.pixels.device)
+        inside = covered(places[start:stop], (height, width))
         return torch.where(inside[:, None], fill, context.pixels)
 
     target = context.prediction.target
@@ -119,9 +121,9 @@ def _sides(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def covered(squares: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the pixels (n, H, W) bool of squares (n, 3): top, left, side."""
+    """Return the pixels (n, H, W) bool of squares (n, 3), on their device: top, left, side."""
     top, left, side = squares.view(-1, 3, 1).unbind(dim=1)
-    rows, columns = torch.arange(size[0]), torch.arange(size[1])
+    rows, columns = (torch.arange(length, device=squares.device) for length in size)
     down = (rows >= top) & (rows < top + side)
     across = (columns >= left) & (columns < left + side)
     return down[:, :, None] & across[:, None, :]
@@ -228,4 +230,8 @@ def _settings(context: Context) -> Mapping[str, JsonValue]:
     }
 
 
-METRIC = Metric(CARD, _measure)
+def _work(plan: Plan) -> Mapping[str, Work]:
+    return {"removals of squares": Work(plan.config.fidelity_samples)} if plan.methods else {}
+
+
+METRIC = Metric(CARD, _measure, _work)

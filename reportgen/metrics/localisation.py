@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from pydantic import JsonValue
-from scipy.stats import rankdata
 from torch import Tensor
 
 from reportgen.errors import NotApplicable
-from reportgen.metrics.base import HIGHER, Context, Measured, Metric
+from reportgen.metrics.base import HIGHER, Context, Measured, Metric, no_work
 from reportgen.metrics.binarised import MOST_ZEROS, TIES, TOP_SHARE, otsu, top_count, top_weights
 from reportgen.metrics.rows import Row, Values, measurements, stacked
 from reportgen.metrics.yardstick import PLACED
@@ -156,6 +155,9 @@ def roc_auc(maps: Tensor, mask: Tensor) -> Values:
 
     The rank-sum formula, equal values sharing their mean rank.
     """
+    # Imported late: scipy.stats is slow to import, and many reports need none of it.
+    from scipy.stats import rankdata
+
     ranks = rankdata(maps.flatten(1).numpy(), axis=1)
     inside = mask.flatten().numpy()
     count = int(inside.sum())
@@ -267,4 +269,4 @@ def _row(
     return Row(values, settings, detail=detail)
 
 
-METRIC = Metric(CARD, _localisation)
+METRIC = Metric(CARD, _localisation, no_work)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from reportgen.errors import NotApplicable
-from reportgen.metrics.base import HIGHER, LOWER, NO_MAP, Context, Measured, Metric
+from reportgen.metrics.base import HIGHER, LOWER, NO_MAP, Context, Measured, Metric, Plan
 from reportgen.perturbation.corruption import (
     CORRUPTIONS,
     SEVERITIES,
@@ -16,6 +19,7 @@ from reportgen.perturbation.corruption import (
     severity_constant,
 )
 from reportgen.records import Card, Measurement, Quantity
+from reportgen.work import Work
 
 NOISE = Card(
     key="noise",
@@ -56,8 +60,11 @@ def _noise(context: Context) -> Measured:
         raise NotApplicable("the top class has the probability 0, of which nothing can be kept")
     measurements: list[Measurement] = []
     kept = np.zeros((len(CORRUPTIONS), len(SEVERITIES)))
+    examples = []
     for row, kind in enumerate(CORRUPTIONS):
-        shares, changed = _copies(context, kind)
+        copies = _copies(context, kind)
+        shares, changed = _outcome(context, copies)
+        examples.append(_example(copies, context.config.noise_draws))
         kept[row] = shares.mean(axis=1)
         for column, severity in enumerate(SEVERITIES):
             subject = f"{kind} {severity}"
@@ -65,21 +72,24 @@ def _noise(context: Context) -> Measured:
             measurements.append(_flips(context, subject, changed[column]))
     arrays: dict[str, NDArray[np.generic]] = {
         "noise.retention": kept.astype(np.float32),
-        "noise.examples": np.stack([_example(context, kind) for kind in CORRUPTIONS]),
+        "noise.examples": np.stack(examples),
     }
     return Measured(tuple(measurements), arrays)
 
 
-def _copies(context: Context, kind: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _copies(context: Context, kind: str) -> Tensor:
+    """Return the noisy copies (severities * draws, C, H, W), all of one severity together."""
+    draws, seed = context.config.noise_draws, context.config.seed
+    return torch.cat([corrupted(context.pixels, kind, level, draws, seed) for level in SEVERITIES])
+
+
+def _outcome(context: Context, copies: Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return, (severities, draws), the share of probability kept and whether the class changed."""
-    draws, top = context.config.noise_draws, context.prediction.top[0]
-    copies = torch.cat(
-        [corrupted(context.pixels, kind, level, draws, context.config.seed) for level in SEVERITIES]
-    )
+    top = context.prediction.top[0]
     outputs = context.classifier.probabilities(copies)
     kept = outputs[:, top.index].double().cpu().numpy() / top.probability
     changed = (outputs.argmax(dim=1) != top.index).cpu().numpy()
-    shape = (len(SEVERITIES), draws)
+    shape = (len(SEVERITIES), context.config.noise_draws)
     return kept.reshape(shape), changed.reshape(shape)
 
 
@@ -121,9 +131,14 @@ def _settings(context: Context, subject: str) -> dict[str, str | int | float]:
     }
 
 
-def _example(context: Context, kind: str) -> NDArray[np.uint8]:
-    noisy = corrupted(context.pixels, kind, _SHOWN_SEVERITY, 1, context.config.seed)[0]
+def _example(copies: Tensor, draws: int) -> NDArray[np.uint8]:
+    noisy = copies[SEVERITIES.index(_SHOWN_SEVERITY) * draws]
     return (noisy.permute(1, 2, 0) * 255).round().byte().cpu().numpy()
 
 
-METRIC = Metric(NOISE, _noise)
+def _work(plan: Plan) -> Mapping[str, Work]:
+    copies = len(CORRUPTIONS) * len(SEVERITIES) * plan.config.noise_draws
+    return {"corrupted copies": Work(copies)}
+
+
+METRIC = Metric(NOISE, _noise, _work)

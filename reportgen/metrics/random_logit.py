@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from pydantic import JsonValue
 from torch import Tensor
 
 from reportgen.errors import NotApplicable
-from reportgen.metrics.base import LOWER, Context, Measured, Metric
-from reportgen.metrics.repeats import count_setting, each_method, finite_maps, own_map, reduced
+from reportgen.metrics.base import LOWER, Context, Measured, Metric, Plan
+from reportgen.metrics.repeats import (
+    count_setting,
+    each_method,
+    finite_maps,
+    own_map_work,
+    reduced,
+)
 from reportgen.metrics.similarity import (
     RESEMBLANCES,
     SPEARMAN,
     SSIM,
     Compared,
+    Traits,
     compare,
+    own_traits,
     standing,
 )
 from reportgen.perturbation.streams import stream
 from reportgen.records import Card, Measurement, Quantity
+from reportgen.work import Work
 
 SPEARMAN_QUANTITY = Quantity(
     key="random_logit_spearman",
@@ -87,7 +98,7 @@ def _random_logit(context: Context) -> Measured:
 
 
 def _similarities(context: Context, method: str) -> Measured:
-    own, other = context.once(own_map, method), other_map(context, method)
+    own, other = context.once(own_traits, method), Traits(other_map(context, method)[None])
     found = []
     for quantity, kind in ((SPEARMAN_QUANTITY, SPEARMAN), (SSIM_QUANTITY, SSIM)):
         bare = _measurement(context, quantity, method, compare(kind, own, other, _OTHER))
@@ -123,4 +134,10 @@ def _by_design(context: Context, method: str) -> list[str]:
     return [*[_AGNOSTIC] * agnostic, *[_OPPOSITE] * opposite]
 
 
-METRIC = Metric(RANDOM_LOGIT, _random_logit)
+def _work(plan: Plan) -> Mapping[str, Work]:
+    config = reduced(plan.config)
+    others = {f"other class, {method}": plan.explain(method, config) for method in plan.methods}
+    return {**own_map_work(plan), **others}
+
+
+METRIC = Metric(RANDOM_LOGIT, _random_logit, _work)

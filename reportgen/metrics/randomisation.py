@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
-from scipy.stats import entropy
 from torch import Tensor
 
 from reportgen.facts import FAILS_FROM
-from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric
+from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric, Plan
 from reportgen.metrics.destroyed import (
     DRAWING,
     NAME,
@@ -24,7 +23,9 @@ from reportgen.metrics.destroyed import (
     Destroyed,
     destroyed_by,
     destroyed_maps,
+    destroyed_work,
     measured,
+    redrawn_work,
     require_maps,
     weight_stages,
 )
@@ -35,12 +36,15 @@ from reportgen.metrics.similarity import (
     SSIM,
     STRENGTH,
     Compared,
+    Traits,
     compare,
     is_flat,
+    own_traits,
     standing,
 )
 from reportgen.metrics.yardstick import null_maps, placed
 from reportgen.records import Card, Quantity
+from reportgen.work import Work
 
 Values = NDArray[np.float64]
 
@@ -158,11 +162,11 @@ def _randomisation(context: Context) -> Measured:
 
 
 def _similarities(context: Context, method: str) -> Measured:
-    own, destroyed = context.once(own_map, method), context.once(destroyed_maps)
-    other = destroyed.map_of(method)
+    own, destroyed = context.once(own_traits, method), context.once(destroyed_maps)
+    other = Traits(destroyed.map_of(method)[None])
     kinds = (SPEARMAN, STRENGTH, SSIM)
     compared = {kind: compare(kind, own, other, NAME) for kind in kinds}
-    passed = verdict(own, compared[SPEARMAN], compared[STRENGTH])
+    passed = verdict(own.flat, compared[SPEARMAN], compared[STRENGTH])
     found = []
     for quantity, kind in zip(RANDOMISATION.quantities, kinds, strict=True):
         detail: dict[str, JsonValue] = {"probability": destroyed.probability}
@@ -174,14 +178,14 @@ def _similarities(context: Context, method: str) -> Measured:
     return Measured(tuple(found))
 
 
-def verdict(own: Tensor, signed: Compared, strength: Compared) -> str:
+def verdict(flat: bool, signed: Compared, strength: Compared) -> str:
     """Return "fails" where a map is much the same after the model was destroyed, or "passes".
 
-    "cannot tell" where it was constant before. A map that became constant has noticed. A signed map
-    that is turned round has kept its structure; where weak places became the strong ones, it has
-    not.
+    "cannot tell" where it was constant before (``flat``). A map that became constant has noticed. A
+    signed map that is turned round has kept its structure; where weak places became the strong
+    ones, it has not.
     """
-    if is_flat(own):
+    if flat:
         return "cannot tell"
     if signed.value is None:
         return "passes"
@@ -209,13 +213,14 @@ def cascades(context: Context) -> Mapping[str, tuple[Destroyed, ...]]:
 
 
 def _cascaded(context: Context, method: str) -> Measured:
-    own, found = context.once(own_map, method), context.once(cascades)
+    own, found = context.once(own_traits, method), context.once(cascades)
     array = f"cascading.{method}"
     curves: list[list[float]] = []
     measurements = []
     for quantity in CASCADING.quantities:
         steps = found[quantity.key]
-        compared = [compare(SPEARMAN, own, step.map_of(method), NAME) for step in steps]
+        after = [Traits(step.map_of(method)[None]) for step in steps]
+        compared = [compare(SPEARMAN, own, other, NAME) for other in after]
         curves.append([one.value or 0.0 for one in compared])
         bare = measured(
             context,
@@ -276,12 +281,27 @@ def _null_entropies(context: Context) -> Values:
 
 def histogram_entropy(values: Tensor) -> float:
     """Return the entropy, in nats, of a map's values in 100 equal bins; 0 for a constant map."""
+    # Imported late: scipy.stats is slow to import, and many reports need none of it.
+    from scipy.stats import entropy
+
     if is_flat(values):
         return 0.0
     counts, _ = np.histogram(values.detach().cpu().double().numpy(), bins=BINS)
     return float(entropy(counts))
 
 
-RANDOMISATION_METRIC = Metric(RANDOMISATION, _randomisation)
-CASCADING_METRIC = Metric(CASCADING, _cascading)
-EMPRT_METRIC = Metric(EMPRT, _emprt)
+def _cascading_work(plan: Plan) -> Mapping[str, Work]:
+    """Return the work of a model with at least ``sanity_stages`` layers.
+
+    One with fewer has as many stages as layers.
+    """
+    if not plan.methods:
+        return {}
+    ways = 2
+    changed = ways * (plan.config.sanity_stages - 1)
+    return {**destroyed_work(plan), "maps of the stages": redrawn_work(plan) * changed}
+
+
+RANDOMISATION_METRIC = Metric(RANDOMISATION, _randomisation, destroyed_work)
+CASCADING_METRIC = Metric(CASCADING, _cascading, _cascading_work)
+EMPRT_METRIC = Metric(EMPRT, _emprt, destroyed_work)

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from reportgen.config import Config
 from reportgen.errors import NotApplicable, ReportgenError
-from reportgen.metrics.base import Context, Measured
+from reportgen.metrics.base import Context, Measured, Plan
 from reportgen.metrics.yardstick import NULL, null_maps
 from reportgen.perturbation.controls import CONTROLS, control_maps
 from reportgen.perturbation.corruption import small_noise
 from reportgen.records import Measurement, Quantity, Skipped
+from reportgen.work import Work
 
 # The methods that draw at random, and the option that says how often.
 SAMPLED: Mapping[str, str] = {
@@ -48,6 +49,8 @@ def reduced(config: Config) -> Config:
             "smoothgrad_draws": min(config.smoothgrad_draws, steps),
             "gradient_shap_draws": min(config.gradient_shap_draws, steps),
             "ig_steps": min(config.ig_steps, steps),
+            # A map made again shall differ by what was changed, not by its number of steps.
+            "ig_doublings": 0,
         }
     )
 
@@ -183,3 +186,24 @@ def _reason(error: Exception) -> str:
         return str(error)
     first = str(error).strip().splitlines()[:1]
     return ": ".join([type(error).__name__, *first])
+
+
+def own_map_work(plan: Plan) -> Mapping[str, Work]:
+    """Return the work of ``own_map`` for every method."""
+    config = reduced(plan.config)
+    return {f"own map, {method}": plan.explain(method, config) for method in plan.methods}
+
+
+def noisy_map_work(plan: Plan) -> Mapping[str, Work]:
+    """Return the work of ``noisy_maps`` for every method, with that of ``own_map``."""
+    config, copies = reduced(plan.config), plan.config.sensitivity_draws
+    noisy = {
+        f"maps of noisy copies, {method}": plan.explain(method, config) * copies
+        for method in plan.methods
+    }
+    return {**own_map_work(plan), **noisy}
+
+
+def noisy_score_work(plan: Plan) -> Mapping[str, Work]:
+    """Return the work of ``noisy_scores``."""
+    return {"scores of noisy copies": Work(1 + plan.config.sensitivity_draws)}

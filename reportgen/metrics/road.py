@@ -11,12 +11,13 @@ from torch import Tensor
 
 from reportgen.config import split_names
 from reportgen.errors import NotApplicable
-from reportgen.metrics.base import HIGHER, LOWER, Arrays, Context, Measured, Metric
-from reportgen.metrics.curves import Values, by_subject, ranks, target_probabilities
+from reportgen.metrics.base import HIGHER, LOWER, Arrays, Context, Measured, Metric, Plan
+from reportgen.metrics.curves import Values, by_subject, map_count, ranks, target_probabilities
 from reportgen.metrics.scores import measurement
 from reportgen.metrics.yardstick import PLACED
 from reportgen.perturbation.imputation import NOISE, imputed
 from reportgen.records import Card, Measurement, Quantity
+from reportgen.work import Work
 
 CARD = Card(
     key="road",
@@ -115,4 +116,11 @@ def _settings(context: Context, shares: tuple[float, ...]) -> Mapping[str, JsonV
     }
 
 
-METRIC = Metric(CARD, _measure)
+def _work(plan: Plan) -> Mapping[str, Work]:
+    if not plan.methods:
+        return {}
+    orders, shares = 2, shares_of(plan.config.road_shares)
+    return {"imputed pictures": Work(orders * map_count(plan) * len(shares))}
+
+
+METRIC = Metric(CARD, _measure, _work)

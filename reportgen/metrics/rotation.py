@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from reportgen.metrics.base import HIGHER, NO_MAP, Context, Measured, Metric
+from reportgen.metrics.base import HIGHER, NO_MAP, Context, Measured, Metric, Plan
 from reportgen.perturbation.geometry import rotated
 from reportgen.records import Card, Measurement, Quantity
+from reportgen.work import Work
 
 ROTATION = Card(
     key="rotation",
@@ -161,4 +163,16 @@ def _picture(context: Context, angle: float) -> NDArray[np.uint8]:
     return (turned.permute(1, 2, 0) * 255).round().byte().cpu().numpy()
 
 
-METRIC = Metric(ROTATION, _rotation)
+def _work(plan: Plan) -> Mapping[str, Work]:
+    """Return the work where the top class changes both ways.
+
+    For each direction in which it never does, the angles inside the last cell and the look at the
+    new class are saved.
+    """
+    directions, upright, blur, new_class = 2, 1, 1, 1
+    grid = len(_grid(plan.config.rotation_step))
+    inside = _ROUNDS * _INSIDE + new_class
+    return {"turned pictures": Work(directions * (grid + inside) + upright + blur)}
+
+
+METRIC = Metric(ROTATION, _rotation, _work)

@@ -9,18 +9,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import JsonValue
-from scipy.stats import hypergeom
 from torch import Tensor
 
 from reportgen.errors import NotApplicable
 from reportgen.facts import STABLE
-from reportgen.metrics.agreement import constant, iou, spearman
-from reportgen.metrics.base import HIGHER, Context, Measured, Metric
+from reportgen.metrics.agreement import constant, iou
+from reportgen.metrics.base import HIGHER, Context, Measured, Metric, Plan
+from reportgen.metrics.likeness import ranked, spearman
 from reportgen.metrics.repeats import SAMPLED, each_method, finite_maps, rounds
 from reportgen.metrics.yardstick import null_maps, placed
 from reportgen.perturbation.removal import removal_ranks
 from reportgen.perturbation.streams import stream
 from reportgen.records import Card, Measurement, Quantity
+from reportgen.work import Work
 
 Values = NDArray[np.float64]
 
@@ -104,7 +105,8 @@ def likeness(maps: Tensor, segments: Tensor, on_segments: bool, seed: int) -> Li
         for top, quantity in JACCARDS.items()
         if top < means.shape[-1]
     }
-    return Likeness({SPEARMAN.key: spearman(means if on_segments else maps), **overlaps})
+    places = ranked(means if on_segments else maps)
+    return Likeness({SPEARMAN.key: spearman(places, places), **overlaps})
 
 
 def pairs(matrix: Values) -> Values:
@@ -127,6 +129,9 @@ def segment_means(maps: Tensor, segments: Tensor) -> Tensor:
 
 def expected_jaccard(top: int, segments: int) -> float:
     """Return the Jaccard index expected of two random choices of ``top`` out of ``segments``."""
+    # Imported late: scipy.stats is slow to import, and many reports need none of it.
+    from scipy.stats import hypergeom
+
     shared = np.arange(max(0, 2 * top - segments), top + 1)
     chances = hypergeom.pmf(shared, segments, top, top)
     return float((chances * shared / (2 * top - shared)).sum())
@@ -280,4 +285,19 @@ def _overlap_at(context: Context, method: str, count: int) -> float | None:
     return None if numbers is None else float(numbers.mean())
 
 
-METRIC = Metric(SAMPLING, _sampling)
+def _work(plan: Plan) -> Mapping[str, Work]:
+    """Return the work where every method is stable.
+
+    For each that is not, the search for the count that would settle it comes on top: as many maps
+    as ``SEARCH_SEEDS``, with the count times each of ``SEARCH_FACTORS`` in turn, until they agree.
+    To the end that is the work of 42 maps with the count itself.
+    """
+    others = plan.config.stability_seeds - 1
+    return {
+        f"maps under other seeds, {method}": plan.explain(method, plan.config) * others
+        for method in plan.methods
+        if method in SAMPLED
+    }
+
+
+METRIC = Metric(SAMPLING, _sampling, _work)

@@ -14,6 +14,7 @@ from reportgen.metrics.repeats import (
     count_setting,
     each_method,
     noisy_controls,
+    noisy_map_work,
     noisy_maps,
     null_groups,
     null_rows,
@@ -148,4 +149,4 @@ def _settings(context: Context, subject: str) -> dict[str, JsonValue]:
     }
 
 
-METRIC = Metric(SENSITIVITY, _sensitivity)
+METRIC = Metric(SENSITIVITY, _sensitivity, noisy_map_work)

@@ -11,14 +11,16 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from reportgen.errors import NotApplicable
-from reportgen.metrics.base import LOWER, Context, Measured, Metric
+from reportgen.metrics.base import LOWER, Context, Measured, Metric, Plan
 from reportgen.metrics.repeats import (
     INDEPENDENT,
     count_setting,
     each_method,
     noisy_controls,
+    noisy_map_work,
     noisy_maps,
     noisy_pictures,
+    noisy_score_work,
     noisy_scores,
     null_groups,
     null_rows,
@@ -26,6 +28,7 @@ from reportgen.metrics.repeats import (
 )
 from reportgen.metrics.yardstick import NULL, placed
 from reportgen.records import Card, Measurement, Quantity
+from reportgen.work import Work
 
 Values = NDArray[np.float64]
 
@@ -261,4 +264,8 @@ def _number(copies: Values) -> float | None:
     return None if np.isnan(largest) else largest
 
 
-METRIC = Metric(STABILITY, _stability)
+def _work(plan: Plan) -> Mapping[str, Work]:
+    return {**noisy_map_work(plan), **noisy_score_work(plan)} if plan.methods else {}
+
+
+METRIC = Metric(STABILITY, _stability, _work)

@@ -74,7 +74,7 @@ def corrupted(pixels: Tensor, kind: str, severity: int, draws: int, seed: int) -
     corrupt, picture = CORRUPTIONS[kind].corrupt, pixels.cpu()
     streams = (stream(seed, "corruption", kind, severity, draw) for draw in range(draws))
     copies = [corrupt(picture, constant, generator) for generator in streams]
-    return torch.stack(copies).clamp(0, 1).to(pixels.device)
+    return torch.stack(copies).clamp_(0, 1).to(pixels.device)
 
 
 def small_noise(pixels: Tensor, radius: float, draws: int, seed: int) -> Tensor:
@@ -92,11 +92,12 @@ def small_noise(pixels: Tensor, radius: float, draws: int, seed: int) -> Tensor:
 
 
 def _gaussian(pixels: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    return pixels + sigma * torch.randn(pixels.shape, generator=generator, dtype=pixels.dtype)
+    noise = torch.randn(pixels.shape, generator=generator, dtype=pixels.dtype)
+    return noise.mul_(sigma).add_(pixels)
 
 
 def _shot(pixels: Tensor, photons: float, generator: torch.Generator) -> Tensor:
-    return torch.poisson(pixels * photons, generator=generator) / photons
+    return torch.poisson(pixels * photons, generator=generator).div_(photons)
 
 
 def _impulse(pixels: Tensor, amount: float, generator: torch.Generator) -> Tensor:

@@ -19,10 +19,11 @@ def rotated(pixels: Tensor, angles: Tensor, fill: Tensor) -> Tensor:
     colour = fill.to(pixels).view(-1, 1, 1)
     # Outside the picture grid_sample gives 0. Measured from the fill colour, 0 is that colour.
     offsets = (pixels - colour).expand(len(turns), *pixels.shape)
-    sampled = F.grid_sample(offsets, _grid(pixels, turns), align_corners=False)
-    turned = (sampled + colour).clamp(0, 1)
-    still = (turns == 0).to(pixels.device)
-    return torch.where(still.view(-1, 1, 1, 1), pixels, turned)
+    turned = F.grid_sample(offsets, _grid(pixels, turns), align_corners=False)
+    turned.add_(colour).clamp_(0, 1)
+    for still in (turns == 0).nonzero().flatten().tolist():
+        turned[still] = pixels
+    return turned
 
 
 def _grid(pixels: Tensor, turns: Tensor) -> Tensor:
@@ -36,9 +37,10 @@ def _grid(pixels: Tensor, turns: Tensor) -> Tensor:
     y = _centres(height).to(pixels)[:, None]
     radians = torch.deg2rad(turns).view(-1, 1, 1)
     cos, sin = radians.cos().to(pixels), radians.sin().to(pixels)
-    return torch.stack(
-        [cos * x - sin * (height / width) * y, sin * (width / height) * x + cos * y], dim=-1
-    )
+    grid = pixels.new_empty(len(turns), height, width, 2)
+    torch.sub(cos * x, sin * (height / width) * y, out=grid[..., 0])
+    torch.add(sin * (width / height) * x, cos * y, out=grid[..., 1])
+    return grid
 
 
 def _centres(side: int) -> Tensor:

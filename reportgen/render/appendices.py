@@ -169,12 +169,17 @@ def _machine(source: Source) -> Table:
         "Packages": packages,
         "Device": provenance.device,
         "Precision": provenance.precision,
+        "Batch normalisation": _folding(provenance.folded),
         "Batch size": str(provenance.batch_size),
         "Threads": str(provenance.threads),
         "Seed": str(provenance.seed),
         "Determinism": provenance.determinism,
     }
     return Table("Software and machine.", ("What", "Value"), _rows(values), "list")
+
+
+def _folding(folded: bool) -> str:
+    return "folded for passes without gradients" if folded else "as in the network"
 
 
 def _cost(source: Source) -> Table:

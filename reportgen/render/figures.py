@@ -6,11 +6,12 @@ A figure whose arrays are missing is left out; the section then says what was sk
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from reportgen.records import Attribution, Report
 from reportgen.render import charts, pictures
@@ -33,16 +34,28 @@ SIDES = {"positive": "positive angles", "negative": "negative angles"}
 
 @dataclass(frozen=True)
 class Source:
-    """What a report is drawn from: the records, the arrays beside them, the facts by name."""
+    """What a report is drawn from: the records, the arrays beside them, the facts by name.
+
+    ``overlays`` are kept by method once they are drawn: several pictures show them.
+    """
 
     report: Report
     arrays: Arrays
     facts: FactIndex
+    overlays: dict[str, Image.Image] = field(default_factory=dict)
 
     def map_of(self, attribution: Attribution) -> pictures.ColouredMap | None:
         """Return the coloured map of a method, or None where the array is missing."""
         values = self.arrays.get(attribution.array)
         return None if values is None else pictures.coloured(values, attribution.signed)
+
+    def overlay_of(
+        self, attribution: Attribution, pixels: pictures.Pixels, chart: pictures.ColouredMap
+    ) -> Image.Image:
+        """Return the map of a method over the input, without borders, drawn once."""
+        if attribution.method not in self.overlays:
+            self.overlays[attribution.method] = pictures.overlay(pixels, chart)
+        return self.overlays[attribution.method]
 
     def segments_of(self, attribution: Attribution) -> NDArray[Any] | None:
         """Return the segments (height, width) the method worked on, or None."""
@@ -93,13 +106,13 @@ def map_figure(source: Source, attribution: Attribution) -> Figure | None:
     if chart is None or pixels is None:
         return None
     segments = source.segments_of(attribution)
+    over = source.overlay_of(attribution, pixels, chart)
     drawn = {
-        "Over the input": pictures.overlay(pixels, chart, segments, source.arrays.get("mask")),
+        "Over the input": pictures.outlined(over, chart, segments, source.arrays.get("mask")),
         "The map alone": pictures.raw(chart, segments),
     }
     original, frame = source.arrays.get("original"), source.frame
     if original is not None and frame is not None:
-        over = pictures.overlay(pixels, chart)
         drawn["On the whole picture"] = pictures.placed(original, over, frame)
     words = _described(source, attribution)
     panels = [_panel(picture, f"{words} {label}.", label) for label, picture in drawn.items()]
@@ -215,7 +228,7 @@ def _thumbnail(source: Source, attribution: Attribution) -> Panel | None:
     chart, pixels = source.map_of(attribution), source.arrays.get("input")
     if chart is None or pixels is None:
         return None
-    drawn = pictures.data_address(pictures.overlay(pixels, chart), THUMBNAIL)
+    drawn = pictures.data_address(source.overlay_of(attribution, pixels, chart), THUMBNAIL)
     location = source.facts.text(f"{attribution.method}.location")
     legend = chart.flaw or location
     return Panel(drawn, _described(source, attribution), attribution.card.title, legend)

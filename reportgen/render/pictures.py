@@ -74,26 +74,37 @@ def coloured(values: FloatMap, signed: bool) -> ColouredMap:
     return ColouredMap(np.clip(values / limit, -1.0 if signed else 0.0, 1.0), signed, limit)
 
 
-def overlay(
-    pixels: Pixels,
-    chart: ColouredMap,
-    segments: NDArray[Any] | None = None,
-    marked: NDArray[Any] | None = None,
-) -> Image.Image:
+def overlay(pixels: Pixels, chart: ColouredMap) -> Image.Image:
     """Return the map over a grey version of ``pixels`` (height, width, channels).
 
-    A colour is the more opaque the larger the value is; segment borders are white, the outline of
-    the ``marked`` area (height, width) is green.
+    A colour is the more opaque the larger the value is.
     """
     factor = enlargement(pixels, SIDE)
     grey = _enlarged(Image.fromarray(rgb(pixels)).convert("L"), factor)
-    base = np.asarray(grey.convert("RGB"), np.float32)
+    base = np.asarray(grey, np.float32)[..., None]
     opacity = OPACITY * _repeated(np.abs(chart.strength), factor)[..., None]
     mixed = base * (1 - opacity) + _repeated(_palette(chart), factor) * opacity
+    return _finished(mixed, chart, None, 255)
+
+
+def outlined(
+    drawn: Image.Image,
+    chart: ColouredMap,
+    segments: NDArray[Any] | None,
+    marked: NDArray[Any] | None,
+) -> Image.Image:
+    """Return the overlay ``drawn`` of a map with white borders of the segments (height, width).
+
+    The outline of the ``marked`` area (height, width) is green.
+    """
+    if segments is None and marked is None:
+        return drawn
+    factor = drawn.width // chart.strength.shape[1]
+    colours = np.asarray(drawn, np.float32)
     outline = _edges(marked, factor)
     if outline is not None:
-        mixed = np.where(outline[..., None], MARK, mixed)
-    return _finished(mixed, chart, _edges(segments, factor), 255)
+        colours = np.where(outline[..., None], MARK, colours)
+    return _finished(colours, chart, _edges(segments, factor), 255)
 
 
 def raw(chart: ColouredMap, segments: NDArray[Any] | None = None) -> Image.Image:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import wilcoxon
 
 from reportgen.perturbation.streams import stream
 
@@ -50,6 +49,9 @@ def signed_rank(differences: Numbers) -> float | None:
 
     Zeros are left out. Exact where nothing is tied; Wilcoxon, Biometrics Bulletin 1945.
     """
+    # Imported late: scipy.stats is slow to import, and many reports need none of it.
+    from scipy.stats import wilcoxon
+
     if not np.any(differences):
         return None
     with warnings.catch_warnings():

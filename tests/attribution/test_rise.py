@@ -27,7 +27,6 @@ from reportgen.attribution.rise import Masks, random_masks
 from reportgen.config import Config
 
 METHOD = "rise"
-CPU = torch.device("cpu")
 SHAPE = (3, 16, 16)
 
 
@@ -47,7 +46,7 @@ def drawn(config: Config, size: tuple[int, int] = (16, 16), seed: int = 0) -> Ma
 
 
 def all_of(masks: Masks) -> Tensor:
-    return masks.rows(0, len(masks), CPU)
+    return masks.rows(0, len(masks))
 
 
 def papers(network: nn.Module, pixels: Tensor, masks: Tensor, share: float) -> Tensor:
@@ -117,7 +116,7 @@ def test_masks_are_kept_whatever_the_batch_and_the_count() -> None:
     many = all_of(drawn(few(50)))
     assert torch.equal(all_of(drawn(few(20))), many[:20])
     masks = drawn(few(50))
-    parts = [masks.rows(start, min(start + 7, 50), CPU) for start in range(0, 50, 7)]
+    parts = [masks.rows(start, min(start + 7, 50)) for start in range(0, 50, 7)]
     assert torch.equal(torch.cat(parts), many)
     assert not torch.equal(all_of(drawn(few(50), seed=1)), many)
 

@@ -122,6 +122,39 @@ def test_values_of_masks_are_the_librarys_to_the_last_digits(tree: Floats) -> No
         assert difference(ours + 1e-8, theirs) > 1e-9
 
 
+@pytest.fixture
+def links_seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return the link functions that shap's explainer is given from here on."""
+    from shap.explainers import _partition
+
+    seen: list[Any] = []
+    found = _partition.MaskedModel
+
+    def watched(model: Any, masker: Any, link: Any, *rest: Any) -> Any:
+        seen.append(link)
+        return found(model, masker, link, *rest)
+
+    monkeypatch.setattr(_partition, "MaskedModel", watched)
+    return seen
+
+
+def test_the_link_is_not_compiled(tree: Floats, links_seen: list[Any]) -> None:
+    """Compiling it takes seconds, once in each process."""
+    from shap import links
+
+    partition_values(interacting, tree, 20, seed=0)
+    assert [hasattr(link, "py_func") for link in links_seen] == [False]
+    assert hasattr(links.identity, "py_func")  # put back as found
+
+
+def test_a_compiled_link_would_be_noticed(links_seen: list[Any]) -> None:
+    picture = np.ones((1, 16, 16))
+    tree = segment_tree(pictures(1)[0], squares(16, 16))
+    masker = SlowMasker(picture, np.zeros_like(picture), tree)
+    library(lambda images: images.mean((1, 2, 3)), masker, 20, seed=0)
+    assert [hasattr(link, "py_func") for link in links_seen] == [True]
+
+
 @pytest.mark.parametrize("evals", [10, 50, 500])
 def test_values_add_up_to_the_change(tree: Floats, evals: int) -> None:
     found = partition_values(interacting, tree, evals, seed=0)

@@ -24,7 +24,7 @@ from reportgen.classifier.evaluator import Batches, Evaluator, borrowed
 from reportgen.classifier.heads import HEADS
 from reportgen.classifier.layers import find_layer
 from reportgen.classifier.opened import Opened
-from reportgen.classifier.probing import accepts_channels_last
+from reportgen.classifier.probing import accepts_channels_last, probe
 from reportgen.errors import ModelError, NotApplicable, UsageError
 from reportgen.records import Preprocessing
 
@@ -345,7 +345,8 @@ def test_networks_that_view_their_activations_keep_the_plain_order(
 ) -> None:
     opened = Opened(network=seeded(network), name="toy", format="module", architecture="toy")
     asked = Preprocessing(channels=3, resize=16, crop=(16, 16), mean=(0.0,) * 3, std=(1.0,) * 3)
-    assert accepts_channels_last(opened, asked, torch.device("cpu")) is accepted
+    known = probe(opened, asked, torch.device("cpu"))
+    assert accepts_channels_last(opened, known) is accepted
 
 
 @pytest.mark.parametrize("fixed_batch", [None, 1, 4])

@@ -146,6 +146,26 @@ def test_stages_go_from_the_output_to_the_input_and_leave_normalisation_out(kind
     assert names(network, 1) == [(*FIRST, *CONV, *FC)]
 
 
+def check_drawn(dtype: torch.dtype, correction: int) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 40, bias=False)).to(dtype)
+    before = network[1].weight.detach().clone()
+    with classified(network, SHAPE) as classifier:
+        (stage,) = stages(classifier, PICTURE, 1)
+        with randomised(classifier, (stage,), draws, COPIES):
+            drawn = network[1].weight.detach().clone()
+    assert torch.equal(network[1].weight, before)
+    deviation, mean = torch.std_mean(before.double(), correction=correction)
+    plain = mean + deviation * torch.randn(40, 768, generator=draws("1.weight"))
+    assert torch.equal(drawn, plain.to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_are_drawn_with_the_mean_and_deviation_that_torch_finds(dtype: torch.dtype) -> None:
+    check_drawn(dtype, 0)
+    with pytest.raises(AssertionError):
+        check_drawn(dtype, 1)
+
+
 def test_a_frozen_program_has_no_stages() -> None:
     with pytest.raises(NotApplicable, match="constants"):
         staged(FORMATS["frozen"](seeded(FunctionalRelu), SHAPE))

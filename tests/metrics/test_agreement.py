@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from reportgen.attribution.gradcam import CARD as GRADCAM
 from reportgen.attribution.lime import CARD as LIME
 from reportgen.errors import NotApplicable
 from reportgen.metrics import METRICS, Measured
-from reportgen.metrics.agreement import AGREEMENT, iou, random_iou, spearman, top_pixels
+from reportgen.metrics.agreement import AGREEMENT, iou, random_iou, top_pixels
 from reportgen.records import Card, Measurement
 
 SHAPE = (20, 30)
@@ -79,11 +81,20 @@ def test_the_zeros_of_sparse_maps_are_no_agreement() -> None:
     assert overlap < 0.15
 
 
-def test_spearman_is_scipys_with_ties() -> None:
-    maps = (noise(6, 4, *SHAPE) * 5).round()
+def check_correlations(maps: Tensor, found: Measured) -> None:
     expected = spearmanr(maps.flatten(1).numpy(), axis=1).statistic
-    assert spearman(maps) == pytest.approx(expected, abs=1e-12)
-    assert abs(spearman(maps) - spearman(noise(7, 4, *SHAPE))).max() > 0.01
+    for (i, one), (j, other) in combinations(enumerate("abcd"), 2):
+        value_ = value(found, "spearman", f"{one}~{other}")
+        assert value_ == pytest.approx(expected[i, j], abs=1e-12)
+        assert found.arrays["agreement.spearman"][i, j] == pytest.approx(expected[i, j], abs=1e-6)
+
+
+def test_rank_correlations_are_scipys_with_ties() -> None:
+    maps = (noise(6, 4, *SHAPE) * 5).round()
+    found = measured("agreement", dict(zip("abcd", maps, strict=True)))
+    check_correlations(maps, found)
+    with pytest.raises(AssertionError):
+        check_correlations(maps.flip(0), found)
 
 
 def test_a_constant_map_has_no_agreement_and_says_so() -> None:

@@ -111,3 +111,24 @@ def test_where_the_threshold_says_nothing_the_top_fifth_is_taken(kind: str) -> N
 def test_a_tenth_of_the_pixels_is_enough() -> None:
     values = noise(7, 1, 10, 10) * (torch.arange(100).view(1, 10, 10) < 10)
     assert otsu(values).failed.tolist() == [False]
+
+
+def by_kthvalue(values: Tensor, count: int) -> Tensor:
+    """The weights of all maps at once, from torch's own order statistic."""
+    flat = values.flatten(1).double()
+    lowest = flat.kthvalue(flat.shape[1] - count + 1, dim=1, keepdim=True).values
+    above, tied = (flat > lowest).double(), (flat == lowest).double()
+    part = (count - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True)
+    return (above + part * tied).view(values.shape)
+
+
+def test_map_by_map_gives_the_weights_of_all_maps_at_once() -> None:
+    values = torch.cat([noise(11, 3, 9, 8), (noise(12, 4, 9, 8) * 4).round(), -noise(13, 2, 9, 8)])
+    values[-1] = 0
+    before = values.clone()
+    for count in (1, 14, 71, 72):
+        assert torch.equal(top_weights(values, count), by_kthvalue(values, count))
+        assert count == 72 or not torch.equal(
+            top_weights(values, count), by_kthvalue(values, count + 1)
+        )
+    assert torch.equal(values, before)

@@ -94,12 +94,12 @@ def assert_reversible(order_of: Callable[[Tensor], Tensor]) -> None:
     """
     with context_of(Weighted(descending(4, 6)), PIXELS, MAPS) as context:
         order = context.once(ranks)
-    black, counts = torch.zeros_like(PIXELS), [0, 1, 5, 12, 24]
-    rows = len(order) * len(counts)
-    inserted = removed_rows(black, PIXELS, order, counts, 0, rows)
-    left = [24 - count for count in counts]
-    deleted = removed_rows(PIXELS, black, order_of(order), left, 0, rows)
-    assert torch.equal(inserted, deleted)
+    black, counts = torch.zeros_like(PIXELS), torch.tensor([0, 1, 5, 12, 24])
+    for row in range(len(order)):
+        maps = torch.full_like(counts, row)
+        inserted = removed_rows(black, PIXELS, order, maps, counts)
+        deleted = removed_rows(PIXELS, black, order_of(order), maps, 24 - counts)
+        assert torch.equal(inserted, deleted)
 
 
 def test_insertion_is_deletion_of_the_least_relevant_read_backwards() -> None:

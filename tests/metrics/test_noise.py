@@ -6,7 +6,7 @@ from metric_toys import Compared, Constant, context_of, uniform
 
 from reportgen.errors import NotApplicable
 from reportgen.metrics import METRICS, Measured
-from reportgen.perturbation.corruption import CORRUPTIONS, SEVERITIES
+from reportgen.perturbation.corruption import CORRUPTIONS, SEVERITIES, corrupted
 
 MEASURE = METRICS["noise"].measure
 
@@ -23,6 +23,17 @@ def test_a_constant_model_keeps_everything() -> None:
     assert by_subject(result, "noise_retention") == dict.fromkeys(subjects, 1.0)
     assert by_subject(result, "noise_flips") == dict.fromkeys(subjects, 0.0)
     assert result.arrays["noise.examples"].shape == (3, 16, 20, 3)
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_the_examples_are_the_first_copies_of_the_middle_severity(draws: int) -> None:
+    pixels = torch.rand(3, 16, 20)
+    with context_of(Constant(), pixels, {}, noise_draws=draws) as context:
+        shown = torch.from_numpy(MEASURE(context).arrays["noise.examples"])
+    for example, kind in zip(shown, CORRUPTIONS, strict=True):
+        middle, next_one = (corrupted(pixels, kind, level, 1, 0)[0] for level in (3, 4))
+        assert torch.equal(example, (middle.permute(1, 2, 0) * 255).round().byte())
+        assert not torch.equal(example, (next_one.permute(1, 2, 0) * 255).round().byte())
 
 
 def test_the_mean_is_kept_as_the_noise_keeps_it() -> None:

@@ -11,7 +11,19 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from reportgen.classifier.torchvision_operators import ensure_torchvision
-from reportgen.metrics.similarity import SPEARMAN, SSIM, STRENGTH, compare, is_flat, standing
+from reportgen.metrics.likeness import ranked
+from reportgen.metrics.similarity import (
+    SPEARMAN,
+    SSIM,
+    STRENGTH,
+    Compared,
+    Traits,
+    compare,
+    is_flat,
+    null_traits,
+    own_traits,
+    standing,
+)
 from reportgen.metrics.yardstick import null_maps
 from reportgen.records import Measurement, Quantity
 
@@ -27,8 +39,12 @@ ONE = noise(0)
 OTHER = ONE + 0.5 * noise(1)
 
 
+def compared(kind: str, own: Tensor, other: Tensor) -> Compared:
+    return compare(kind, Traits(own[None]), Traits(other[None]), "the other")
+
+
 def likeness(kind: str, own: Tensor, other: Tensor) -> float:
-    value = compare(kind, own, other, "the other").value
+    value = compared(kind, own, other).value
     assert value is not None
     return value
 
@@ -128,23 +144,23 @@ def test_constant_maps_have_a_reason_and_no_number() -> None:
     for kind in (SPEARMAN, STRENGTH, SSIM):
         for one in (flat, rounded, flat * 0):
             assert is_flat(one)
-            assert compare(kind, one, ONE, "the other").why_not == "the map is constant"
-            assert compare(kind, ONE, one, "the other").why_not == "the other is constant"
+            assert compared(kind, one, ONE).why_not == "the map is constant"
+            assert compared(kind, ONE, one).why_not == "the other is constant"
     assert not is_flat(ONE)
     assert not is_flat(1 + ONE / 1000)
 
 
 def test_a_map_of_one_strength_has_no_rank_of_strength() -> None:
     signs = ONE.sign()
-    assert compare(STRENGTH, signs, ONE, "the other").why_not.endswith("strong everywhere")
+    assert compared(STRENGTH, signs, ONE).why_not.endswith("strong everywhere")
     assert likeness(SPEARMAN, signs, ONE) > 0.5
 
 
 def test_a_picture_smaller_than_the_window_has_no_structure() -> None:
-    small = compare(SSIM, noise(3, 6, 20), noise(4, 6, 20), "the other")
+    small = compared(SSIM, noise(3, 6, 20), noise(4, 6, 20))
     assert small.value is None
     assert "smaller" in small.why_not
-    assert compare(SPEARMAN, noise(3, 6, 20), noise(4, 6, 20), "the other").value is not None
+    assert compared(SPEARMAN, noise(3, 6, 20), noise(4, 6, 20)).value is not None
 
 
 def test_a_likeness_stands_among_those_to_the_smooth_random_maps() -> None:
@@ -165,3 +181,44 @@ def test_a_likeness_stands_among_those_to_the_smooth_random_maps() -> None:
     assert found[SSIM].mean == pytest.approx(
         np.mean([likeness(SSIM, ONE, values) for values in nulls])
     )
+
+
+def check_traits(maps: Tensor, traits: Traits) -> None:
+    """What is kept is what each map has when it is ranked, and cut into windows, by itself."""
+    for index, one in enumerate(maps):
+        alone = Traits(one[None])
+        for kept, own in (
+            (traits.ranks, ranked(one[None])),
+            (traits.strengths, ranked(one[None].abs())),
+            (traits.windows.mean, alone.windows.mean),
+            (traits.windows.variance, alone.windows.variance),
+        ):
+            assert np.array_equal(kept[index], own[0])
+
+
+@pytest.mark.parametrize("maps", [noise(5, 3, *SHAPE), noise(6, 3, *SHAPE).abs()])
+def test_what_is_kept_of_maps_is_that_of_each_by_itself(maps: Tensor) -> None:
+    check_traits(maps, Traits(maps))
+    with pytest.raises(AssertionError):
+        check_traits(maps, Traits(-maps))
+
+
+def test_traits_are_made_once_for_all_that_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def counted(maps: Tensor) -> np.ndarray:
+        made.append(len(maps))
+        return ranked(maps)
+
+    monkeypatch.setattr("reportgen.metrics.similarity.ranked", counted)
+    pixels, maps = torch.ones(1, *SHAPE), {"m": ONE, "n": OTHER}
+    bare = Measurement(metric="q", subject="m", value=0.9)
+    with context_of(uniform(*SHAPE), pixels, maps, lambda *_: ONE[None]) as context:
+        for method in maps:
+            for kind in (SPEARMAN, STRENGTH, SPEARMAN):
+                one = bare.model_copy(update={"subject": method})
+                assert standing(context, QUANTITY, one, kind) is not None
+        assert context.once(own_traits, "m").maps.shape == (1, *SHAPE)
+        assert len(context.once(null_traits).maps) == 20
+    # The smooth random maps have no negative values: their strengths are the same ranks.
+    assert sorted(made) == [1, 1, 1, 1, 20]

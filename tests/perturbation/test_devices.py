@@ -28,6 +28,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 MEAN = (0.5, 0.4, 0.3)
 SEGMENTS = torch.arange(30 * 40).view(30, 40) // 100
 KEEP = torch.arange(36).view(3, 12) % 2 == 0
+ROWS, COUNTS = torch.tensor([0, 2, 2, 1]), torch.tensor([0, 500, 1200, 7])
 
 
 def _ranks(pixels: Tensor) -> Tensor:
@@ -40,7 +41,7 @@ EXACT: dict[str, Callable[[Tensor], Tensor]] = {
     **{f"control {key}": lambda x, key=key: control_maps(key, x, 2, 0) for key in CONTROLS},
     "small noise": lambda x: small_noise(x, 0.02, 2, 0),
     "ranks": _ranks,
-    "rows": lambda x: removed_rows(x, 1 - x, _ranks(x), [0, 500, 1200], 2, 8),
+    "rows": lambda x: removed_rows(x, 1 - x, _ranks(x), ROWS.to(x.device), COUNTS.to(x.device)),
     "masked": lambda x: masked(x, 1 - x, SEGMENTS.to(x.device), KEEP.to(x.device)),
     "segment mean": lambda x: segment_mean(x, SEGMENTS.to(x.device)),
 }

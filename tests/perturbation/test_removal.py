@@ -17,6 +17,7 @@ from reportgen.perturbation.removal import (
     removed_rows,
     segment_mean,
 )
+from reportgen.perturbation.streams import stream
 
 MakePicture = Callable[..., Tensor]
 
@@ -38,7 +39,41 @@ def assert_fair_to_ties(ranks_of: Callable[[Tensor], Tensor]) -> None:
 
 def raster_ranks(maps: Tensor) -> Tensor:
     order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
-    return order.argsort(dim=1)
+    return order.argsort(dim=1).int()
+
+
+def plain_ranks(maps: Tensor, seed: int) -> Tensor:
+    """Rank by a stable sort of the shuffled values, in the way that any number format allows."""
+    shuffle = torch.randperm(maps[0].numel(), generator=stream(seed, "ties"))
+    order = shuffle[maps.flatten(1)[:, shuffle].argsort(dim=1, descending=True, stable=True)]
+    return order.argsort(dim=1).int()
+
+
+def awkward(seed: int) -> Tensor:
+    """Return values of every size and both signs, many alike, with both zeros and the smallest."""
+    generator = torch.Generator().manual_seed(seed)
+    normal, powers = torch.randn(2, 2, 30, 40, generator=generator)
+    wide = normal * 10 ** (8 * powers)
+    few = torch.tensor([0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 3.4e38, -3.4e38])
+    alike = few[torch.randint(len(few), (1, 30, 40), generator=generator)]
+    return torch.cat([wide, alike, normal[:1].round()])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_fast_sort_is_the_plain_one(seed: int) -> None:
+    maps = awkward(seed)
+    assert torch.equal(removal_ranks(maps, seed), plain_ranks(maps, seed))
+    assert torch.equal(removal_ranks(maps.double(), seed), plain_ranks(maps, seed))
+
+
+def zeros_apart(maps: Tensor) -> Tensor:
+    return torch.where((maps == 0) & maps.signbit(), -1e-45, maps)
+
+
+@pytest.mark.parametrize("wrong", [Tensor.abs, Tensor.half, zeros_apart])
+def test_another_order_would_be_noticed(wrong: Callable[[Tensor], Tensor]) -> None:
+    maps = awkward(0)
+    assert not torch.equal(removal_ranks(wrong(maps).float(), 0), plain_ranks(maps, 0))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -58,8 +93,9 @@ def test_ranks_order_the_values(maps: int, height: int, width: int, levels: int,
     generator = torch.Generator().manual_seed(seed)
     values = torch.randint(-levels, levels, (maps, height, width), generator=generator).float()
     ranks = removal_ranks(values, seed)
-    assert ranks.dtype == torch.int64
-    assert torch.equal(ranks.sort(dim=1).values, torch.arange(height * width).expand(maps, -1))
+    assert ranks.dtype == torch.int32
+    each = torch.arange(height * width, dtype=torch.int32)
+    assert torch.equal(ranks.sort(dim=1).values, each.expand(maps, -1))
     by_rank = values.flatten(1).gather(1, ranks.argsort(dim=1))
     assert (by_rank.diff(dim=1) <= 0).all()
 
@@ -151,6 +187,32 @@ def test_removed_is_the_slow_loop(
     assert torch.equal(pictures, removed_one_by_one(pixels, fill, ranks, counts))
 
 
+Blend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def assert_either_to_the_last_bit(blend: Blend) -> None:
+    """Hold a blend by weights 0 and 1 against ``where``, on values that do not add exactly."""
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.rand(2, 3, 40, 50, generator=generator) ** 8
+    gone = torch.rand(4, 2000, generator=generator) < 0.5
+    expected = torch.where(gone.view(4, 1, 40, 50), second, first)
+    assert torch.equal(blend(first, second, gone.float().view(4, 1, 40, 50)), expected)
+
+
+def chosen(first: Tensor, second: Tensor, weights: Tensor) -> Tensor:
+    segments = torch.arange(2000).view(40, 50)
+    return masked(second, first, segments, weights.flatten(1) > 0)
+
+
+def test_a_masked_pixel_is_the_one_or_the_other_to_the_last_bit() -> None:
+    assert_either_to_the_last_bit(chosen)
+
+
+def test_a_rounded_pixel_would_be_noticed() -> None:
+    with pytest.raises(AssertionError):
+        assert_either_to_the_last_bit(lambda a, b, weights: a + weights * (b - a))
+
+
 def test_removed_counts_are_exact_and_ends_are_whole(make_picture: MakePicture) -> None:
     pixels, fill = make_picture(3, 12, 20), torch.full((3, 12, 20), 2.0)
     counts = removal_counts(240, 7)
@@ -176,17 +238,11 @@ def test_rows_are_the_same_in_batches_of_any_size(make_picture: MakePicture, siz
     ranks = removal_ranks(make_picture(3, 6, 5, seed=2), 0)
     counts = removal_counts(30, 4)
     whole = torch.cat([removed(pixels, fill, of_map, counts) for of_map in ranks])
-    batches = [
-        removed_rows(pixels, fill, ranks, counts, start, min(start + size, 15))
-        for start in range(0, 15, size)
-    ]
+    maps, gone = torch.arange(3).repeat_interleave(5), torch.tensor(counts).repeat(3)
+    parts = zip(maps.split(size), gone.split(size), strict=True)
+    batches = [removed_rows(pixels, fill, ranks, *part) for part in parts]
     assert torch.equal(torch.cat(batches), whole)
-
-
-def test_rows_beyond_the_last_are_refused(make_picture: MakePicture) -> None:
-    pixels, ranks = make_picture(1, 2, 2), torch.arange(4)[None]
-    with pytest.raises(IndexError):
-        removed_rows(pixels, pixels, ranks, [0, 4], 0, 3)
+    assert not torch.equal(torch.cat(batches[::-1]), whole) or size == 15
 
 
 @quick

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import gc
 import hashlib
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +16,7 @@ from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 
+import matplotlib
 import numpy as np
 import pytest
 from html_page import Drawn
@@ -22,9 +26,10 @@ from sample_report import TWELVE, sample
 from sample_sentences import Words
 
 from reportgen.errors import OutputError
+from reportgen.render.charts import colour_bar
 from reportgen.render.html import to_html
 from reportgen.render.pdf import pdf_obstacle, to_pdf
-from reportgen.render.pictures import address
+from reportgen.render.pictures import address, coloured
 
 pytestmark = pytest.mark.skipif(pdf_obstacle() is not None, reason=str(pdf_obstacle()))
 
@@ -196,6 +201,47 @@ def test_the_libraries_say_nothing_and_keep_their_levels(
     assert caplog.records == []
     assert capfd.readouterr() == ("", "")
     assert [logging.getLogger(name).level for name in ("weasyprint", "fontTools")] == levels
+
+
+@pytest.mark.parametrize("collected", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(small: Drawn, collected: bool) -> None:
+    found = gc.isenabled()
+    (gc.enable if collected else gc.disable)()
+    try:
+        to_pdf("<p>x", small.report.run.created, b"{}")
+        assert gc.isenabled() is collected
+    finally:
+        (gc.enable if found else gc.disable)()
+
+
+def test_the_garbage_collector_waits_and_comes_back_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import weasyprint
+
+    def broken(*_: object, **__: object) -> bytes:
+        assert not gc.isenabled()
+        raise MemoryError
+
+    monkeypatch.setattr(weasyprint.HTML, "write_pdf", broken)
+    with pytest.raises(MemoryError):
+        to_pdf("<p>x", "", b"{}")
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(("drawn", "shown"), [("colours", 1), ("colourless", 0)])
+def test_the_colours_of_a_bar_are_printed(drawn: str, shown: int) -> None:
+    values = np.tile(np.array([[0.25, -0.25]], np.float32), (10, 10))
+    bar = colour_bar(coloured(values, signed=True))
+    if drawn == "colourless":
+        svg = base64.b64decode(bar.partition(",")[2]).decode()
+        bar = address("image/svg+xml", re.sub("<image[^>]*/>", "", svg).encode())
+    (page,) = read(to_pdf(f"<img src='{bar}' alt=''>", "", b"{}")).pages
+    assert len(page.images) == shown
+    for image in page.images:
+        pixels = np.asarray(Image.open(BytesIO(image.data)).convert("RGB"), float)
+        ends = [matplotlib.colormaps["RdBu_r"](end)[:3] for end in (0.0, 1.0)]
+        assert np.abs(pixels[6, [0, -1]] - np.array(ends) * 255).max() < 2
 
 
 class NoPango:

@@ -12,12 +12,14 @@ from PIL import Image
 
 from reportgen.render.pictures import (
     LARGEST,
+    MARK,
     Frame,
     Pixels,
     coloured,
     cropped,
     data_address,
     enlargement,
+    outlined,
     overlay,
     placed,
     raw,
@@ -110,6 +112,26 @@ def test_borders_lie_where_segments_meet() -> None:
     chart = coloured(half_and_half(), signed=True)
     plain, bordered = (np.asarray(raw(chart, s)) for s in (segments * 0, segments))
     assert sorted(set(np.nonzero((plain != bordered).any(axis=2))[1])) == [199]
+
+
+def test_lines_are_drawn_on_an_overlay_and_leave_it_as_it_is() -> None:
+    segments = np.zeros((100, 100), np.int32)
+    segments[:, 50:] = 1
+    marked = np.zeros((100, 100), np.uint8)
+    marked[:20] = 1
+    chart = coloured(half_and_half(), signed=True)
+    plain = overlay(grey((100, 100)), chart)
+    before = np.asarray(plain).copy()
+    lines = outlined(plain, chart, segments, marked)
+    assert colour_at(lines, 199, 200) == pytest.approx(
+        0.4 * colour_at(plain, 199, 200) + 153, abs=1
+    )
+    assert colour_at(lines, 100, 79) == pytest.approx(MARK)
+    changed = (np.asarray(lines) != before).any(axis=2)
+    assert sorted(set(np.nonzero(changed[100:])[1])) == [199]
+    assert sorted(set(np.nonzero(changed[:, :150])[0])) == [79]
+    assert np.array_equal(np.asarray(plain), before)
+    assert outlined(plain, chart, None, None) is plain
 
 
 def test_a_map_lands_inside_the_frame() -> None:

@@ -1,0 +1,224 @@
+"""What a report will cost, told before the work starts, and the batches that fit into memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reportgen.attribution import METHODS, finding_work
+from reportgen.classifier.classifier import Classifier
+from reportgen.classifier.evaluator import Evaluator
+from reportgen.classifier.layers import FeatureLayer
+from reportgen.classifier.memory import (
+    Footprint,
+    available_memory,
+    footprint,
+    largest_batch,
+    parse_memory,
+    weight_bytes,
+)
+from reportgen.config import Config
+from reportgen.errors import NotApplicable, UsageError
+from reportgen.metrics import METRICS
+from reportgen.metrics.base import Plan
+from reportgen.metrics.planning import planned
+from reportgen.work import Size, Work
+
+_FEATURE_MAP = "feature map"
+_TIMED = 8
+
+
+@dataclass(frozen=True)
+class Step:
+    """A method or metric by name, the passes that it will make, and the seconds these take."""
+
+    name: str
+    work: Work
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What reports on ``pictures`` pictures will cost: passes, seconds and memory.
+
+    The steps are those of one picture. ``memory`` is what a pass of ``batch_size`` pictures needs
+    with the model's weights, in bytes; None where it cannot be measured. The number of passes may
+    depend on the picture, and what is done between them is not in the seconds.
+    """
+
+    methods: tuple[Step, ...]
+    metrics: tuple[Step, ...]
+    device: str
+    batch_size: int
+    memory: int | None
+    pictures: int = 1
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps, in the order in which they are made."""
+        return (*self.methods, *self.metrics)
+
+    @property
+    def work(self) -> Work:
+        """The passes of all steps and pictures."""
+        return sum((step.work for step in self.steps), Work()) * self.pictures
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of all passes."""
+        return sum(step.seconds for step in self.steps) * self.pictures
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds a picture: of a pass without gradients, and of one with the gradient by the picture.
+
+    ``both`` is that of the second, forward and back together.
+    """
+
+    forward: float
+    both: float
+
+    def seconds(self, work: Work) -> float:
+        """Return the seconds that ``work`` takes."""
+        return max(0, work.forward - work.backward) * self.forward + work.backward * self.both
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The methods and metrics asked for, and what their cost depends on.
+
+    ``pixels`` (C, H, W) is the picture, ``target`` the class explained, ``segments`` the number of
+    segments; ``layer`` finds the layer that class activation maps look at.
+    """
+
+    methods: Sequence[str]
+    metrics: Sequence[str]
+    pixels: Tensor
+    target: int
+    segments: int
+    layer: Callable[[], FeatureLayer]
+    mask: bool
+
+
+def fit_batches(classifier: Classifier, config: Config) -> Footprint | None:
+    """Set the batch size to what fits into memory, and return what a pass needs.
+
+    The limit is ``max_memory``, or else what is free on the device. None where it cannot be
+    measured. Raises UsageError where one picture needs more than ``max_memory``, or that option
+    cannot be kept here.
+    """
+    evaluator = classifier.evaluator
+    try:
+        found = _footprint(classifier)
+    except NotApplicable as error:
+        if config.max_memory:
+            raise UsageError(f"The option max_memory cannot be kept here: {error}.") from None
+        return None
+    if config.max_memory:
+        limit = parse_memory(config.max_memory)
+        evaluator.batch_size = largest_batch(found, limit, evaluator.batch_size)
+        return found
+    free = available_memory(classifier.device)
+    if free is not None:
+        # The weights are in memory already; an estimate alone is no reason to refuse.
+        room = max(free + found.weights, found.needed(found.smallest))
+        evaluator.batch_size = largest_batch(found, room, evaluator.batch_size)
+    return found
+
+
+def forecast(classifier: Classifier, config: Config, asked: Asked) -> Forecast:
+    """Return what the steps ``asked`` for will cost, by the speed of this network on this device.
+
+    The speed is measured on one batch of the picture, forward, and forward and back.
+    """
+    found = classifier.footprint
+    height, width = asked.pixels.shape[-2:]
+    size = Size(height, width, asked.segments, _channels(classifier, asked))
+    plan = Plan(
+        config=config,
+        methods=tuple(asked.methods),
+        cards={name: METHODS[name].card for name in asked.methods},
+        size=size,
+        explain=lambda name, other: METHODS[name].work(other, size),
+        mask=asked.mask,
+    )
+    speed, evaluator = _speed(classifier, asked), classifier.evaluator
+    return Forecast(
+        methods=_steps(_methods(config, asked.methods, size), speed),
+        metrics=_steps(planned({name: METRICS[name] for name in asked.metrics}, plan), speed),
+        device=classifier.device.type,
+        batch_size=evaluator.batch_size,
+        memory=found.needed(evaluator.batch_size) if found else None,
+    )
+
+
+def _steps(works: Mapping[str, Work], speed: Speed) -> tuple[Step, ...]:
+    return tuple(Step(name, work, speed.seconds(work)) for name, work in works.items())
+
+
+def _methods(config: Config, names: Sequence[str], size: Size) -> Mapping[str, Work]:
+    """Return the work of each method; the layer is found by the first that looks at it."""
+    works = {name: METHODS[name].work(config, size) for name in names}
+    first = next((name for name in names if _looks_at_layer(name)), None)
+    if first is not None:
+        works[first] += finding_work(config)
+    return works
+
+
+def _looks_at_layer(name: str) -> bool:
+    return METHODS[name].card.granularity == _FEATURE_MAP
+
+
+def _channels(classifier: Classifier, asked: Asked) -> int:
+    """Return the channels of the layer, 0 where no method looks at one or none is found."""
+    if not any(map(_looks_at_layer, asked.methods)):
+        return 0
+    try:
+        layer = asked.layer()
+    except NotApplicable:
+        return 0
+    activation = classifier.evaluator.features(asked.pixels[None], layer)
+    return int(layer.grid.spatial(activation).shape[1])
+
+
+def _footprint(classifier: Classifier) -> Footprint:
+    evaluator = classifier.evaluator
+    shape = (classifier.record.preprocessing.channels, *classifier.record.preprocessing.crop)
+    pixels = torch.zeros(evaluator.fixed_batch or 2, *shape, device=classifier.device)
+    copies = (evaluator.copies.folded, evaluator.copies.reduced)
+    weights = weight_bytes(evaluator.network)
+    weights += sum(weight_bytes(c) for c in copies if isinstance(c, torch.nn.Module))
+    return footprint(evaluator.raw, pixels, weights, fixed=evaluator.fixed_batch is not None)
+
+
+def _speed(classifier: Classifier, asked: Asked) -> Speed:
+    """Return the seconds a picture, each measured once on a batch of the picture itself."""
+    evaluator = classifier.evaluator
+    count = min(_TIMED, evaluator.batch_size)
+    pixels = asked.pixels.expand(count, *asked.pixels.shape)
+    forward = _timed(evaluator, lambda: evaluator.stream(count, lambda i, j: pixels[i:j]))
+    both = _timed(evaluator, lambda: _gradient(evaluator, pixels, asked.target))
+    return Speed(forward / count, both / count)
+
+
+def _gradient(evaluator: Evaluator, pixels: Tensor, target: int) -> None:
+    leaf = pixels.clone().requires_grad_()
+    scores = evaluator.scores(leaf)
+    if scores.requires_grad:
+        torch.autograd.grad(scores[:, target].sum(), leaf, allow_unused=True)
+
+
+def _timed(evaluator: Evaluator, run: Callable[[], object]) -> float:
+    cuda = evaluator.device.type == "cuda"
+    if cuda:
+        torch.cuda.synchronize(evaluator.device)
+    start = time.perf_counter()
+    run()
+    if cuda:
+        torch.cuda.synchronize(evaluator.device)
+    return time.perf_counter() - start

@@ -1,0 +1,124 @@
+"""One model and one picture, ready to be explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reportgen.attribution import Request, layer_finder
+from reportgen.attribution.segmentation import segment
+from reportgen.classifier.classifier import Classifier
+from reportgen.classifier.layers import FeatureLayer
+from reportgen.classifier.preprocessing import Prepared, display_copy, prepare, prepare_mask
+from reportgen.config import Config
+from reportgen.image import Picture
+from reportgen.mask import mask_for, mask_source, open_mask
+from reportgen.precision import choose_precision
+from reportgen.records import ImageRecord, Mask, PrecisionCheck, Prediction, Preprocessing
+
+_DISPLAY_SIDE = 1024
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model and one picture, ready to be explained."""
+
+    classifier: Classifier
+    picture: Picture
+    prepared: Prepared
+    pixels: Tensor
+    prediction: Prediction
+    config: Config
+    segments: NDArray[np.int64]
+    segmentation: str
+    layer: Callable[[], FeatureLayer]
+    mask: Tensor | None
+    mask_record: Mask | None
+    precision: PrecisionCheck | None
+
+    def request(self, pixels: Tensor, config: Config) -> Request:
+        """Return the request to explain pixels (n, C, H, W) under ``config``.
+
+        Another target or seed in ``config`` than the run's is honoured.
+        """
+        index = self.prediction.target.index
+        if config.target != self.config.target:
+            index = self.classifier.find_target(config.target)
+        return Request(
+            classifier=self.classifier,
+            pixels=pixels,
+            target=index,
+            config=config.model_copy(update={"segmentation": self.segmentation}),
+            seed=config.seed,
+            segments=self.segments,
+            layer=self.layer,
+        )
+
+
+def make_subject(classifier: Classifier, picture: Picture, config: Config) -> Subject:
+    prepared = prepare(picture.image, classifier.record.preprocessing)
+    pixels = prepared.pixels.to(classifier.device)
+    prediction = classifier.predict(pixels, config.target)
+    segments, kind = segment(prepared.pixels, config)
+    mask = _mask(picture, classifier.record.preprocessing, config)
+    places, index = torch.from_numpy(segments).to(pixels.device), prediction.target.index
+    return Subject(
+        classifier=classifier,
+        picture=picture,
+        prepared=prepared,
+        pixels=pixels,
+        prediction=prediction,
+        config=config,
+        segments=segments,
+        segmentation=kind,
+        layer=layer_finder(classifier, pixels, index, config.layer),
+        mask=None if mask is None else mask.to(classifier.device),
+        mask_record=None if mask is None else _mask_record(mask, picture, config),
+        precision=choose_precision(classifier, pixels, places, index, config.seed),
+    )
+
+
+def image_record(subject: Subject) -> ImageRecord:
+    picture = subject.picture
+    width, height = picture.image.size
+    return ImageRecord(
+        name=picture.name,
+        sha256=picture.sha256,
+        width=width,
+        height=height,
+        mode=picture.mode,
+        crop=subject.prepared.crop,
+        notes=(*picture.notes, *subject.prepared.notes),
+        mask=subject.mask_record,
+    )
+
+
+def pictures(subject: Subject) -> Mapping[str, NDArray[np.generic]]:
+    copy, crop = display_copy(subject.picture.image, subject.prepared.crop, _DISPLAY_SIDE)
+    seen = (subject.prepared.pixels.permute(1, 2, 0) * 255).round().byte().numpy()
+    edges = (crop.left, crop.top, crop.right, crop.bottom)
+    marked = {} if subject.mask is None else {"mask": subject.mask.cpu().byte().numpy()}
+    return {
+        **marked,
+        "original": np.asarray(copy.convert("RGB")),
+        "input": seen,
+        "crop": np.asarray(edges, dtype=np.float32),
+    }
+
+
+def _mask(picture: Picture, preprocessing: Preprocessing, config: Config) -> Tensor | None:
+    """Return where the object is, as the network sees it (H, W) bool; None where nobody says."""
+    if not config.mask:
+        return None
+    mask = open_mask(mask_for(config.mask, picture.name), picture.image.size)
+    return prepare_mask(mask, preprocessing)
+
+
+def _mask_record(mask: Tensor, picture: Picture, config: Config) -> Mask:
+    name, sha256 = mask_source(mask_for(config.mask, picture.name))
+    return Mask(name=name, sha256=sha256, share=float(mask.double().mean()))

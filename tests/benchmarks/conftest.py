@@ -1,0 +1,8 @@
+"""The scripts in ``benchmarks/`` import one another as they stand beside one another."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
