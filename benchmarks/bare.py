@@ -150,7 +150,10 @@ def seconds_a_picture(run: Run, batch: Tensor, least: float) -> float:
     """Return the mean seconds a picture of ``run`` on a batch, over ``least`` seconds of it.
 
     The mean, not the best: what it is compared with is a mean over all that the machine does too.
+    With no seconds it is run once, which is for what has run before.
     """
+    if least == 0:
+        return _clocked(run, batch, 1) / len(batch)
     run(batch)
     times = max(_FEWEST, math.ceil(least / _clocked(run, batch, 1)))
     return _clocked(run, batch, times) / (times * len(batch))

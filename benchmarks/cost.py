@@ -15,7 +15,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import torch
-from bare import Inputs, find_setups, inputs_of, pace_of, random_network, seconds_a_picture
+from bare import Inputs, Pace, find_setups, inputs_of, pace_of, random_network, seconds_a_picture
 from ledger import (
     HTML,
     PDF,
@@ -33,7 +33,6 @@ from ledger import (
     Memory,
     beside,
     lines,
-    mean_pace,
     stages_of,
     totals_of,
 )
@@ -48,6 +47,7 @@ from machine import (
 from startup import start_up
 from torch import Tensor, nn
 
+from reportgen.allocator import keep_memory
 from reportgen.classifier.classifier import Classifier, classifier_from
 from reportgen.classifier.device import choose_device
 from reportgen.classifier.evaluator import Evaluator
@@ -111,9 +111,9 @@ def measure(options: argparse.Namespace) -> Cost:
         ready = classifier_from(opened, given, config)
         classifier = watch("making it ready", lambda: stack.enter_context(ready))
         case = Case(options, config, classifier, picture)
-        later = warmed_up(case, watch)
+        later, memory = warmed_up(case, watch)
         watch.seconds.update(start_up(later))
-        return measured(case, watch)
+        return measured(case, watch, memory)
 
 
 def config_of(options: argparse.Namespace) -> Config:
@@ -130,19 +130,24 @@ def opened_of(options: argparse.Namespace, config: Config) -> tuple[str | nn.Mod
     return source, open_model(source, config.arch, config.trust_pickle)
 
 
-def warmed_up(case: Case, watch: Watch) -> list[str]:
-    """Make one quick report with the same steps; return the modules that it loaded."""
+def warmed_up(case: Case, watch: Watch) -> tuple[list[str], Memory]:
+    """Make one quick report with the same steps; return the modules that it loaded, and its memory.
+
+    It is drawn too. Later the bare network runs between the stages, and takes memory of its own.
+    """
     before = set(sys.modules)
+    restarted, resident = restart_peaks(case.device), host_memory()
     names = {"methods": case.config.methods, "metrics": case.config.metrics}
     quick = case.config.model_copy(update={**PROFILES["quick"], **names})
     report, arrays = report_on(case.classifier, case.picture, quick)
     html = watch("rendering HTML, the first time", lambda: to_html(report, arrays))
     if pdf_obstacle() is None:
         watch("rendering PDF, the first time", lambda: to_pdf(html, report.run.created, b"{}"))
-    return [name for name in sys.modules if name not in before]
+    memory = Memory(resident, host_peak(), device_peak(case.device), restarted)
+    return [name for name in sys.modules if name not in before], memory
 
 
-def measured(case: Case, watch: Watch) -> Cost:
+def measured(case: Case, watch: Watch, memory: Memory) -> Cost:
     """Return what the report costs in this process, which is warm by now."""
     evaluator, least = case.classifier.evaluator, case.options.least
     fed = inputs_of(case.classifier, case.config.precision)
@@ -151,11 +156,12 @@ def measured(case: Case, watch: Watch) -> Cost:
         return opened_of(case.options, case.config)[1]
 
     setups = find_setups(again(), fed, least / 4)
-    before, through_before = pace_of(again(), fed, setups, least), _through(evaluator, fed, least)
-    report, memory = _reported(case, watch)
-    after, through_after = pace_of(again(), fed, setups, least), _through(evaluator, fed, least)
-    pace = mean_pace(before, after)
-    stages = stages_of(report.provenance.passes, report.run.seconds, pace)
+    bare = again()
+    pace_of(bare, fed, setups, least / 4)
+    through_before = _through(evaluator, fed, least)
+    report, paces = _reported(case, watch, lambda: pace_of(bare, fed, setups, 0))
+    through_after = _through(evaluator, fed, least)
+    stages = stages_of(report.provenance.passes, report.run.seconds, paces)
     totals = totals_of(stages)
     watch.seconds.update(beside(watch.seconds, totals[-1]))
     return Cost(
@@ -163,8 +169,7 @@ def measured(case: Case, watch: Watch) -> Cost:
         report=f"{report.model.architecture}, {report.image.name}, profile {case.config.profile}",
         precision=evaluator.precision,
         setups=setups,
-        before=before,
-        after=after,
+        paces=tuple(paces),
         through_evaluator=(through_before, through_after),
         stages=stages,
         totals=totals,
@@ -174,24 +179,34 @@ def measured(case: Case, watch: Watch) -> Cost:
     )
 
 
-def _reported(case: Case, watch: Watch) -> tuple[Report, Memory]:
-    """Make, draw and write the report, and see how much memory that takes."""
-    restarted = restart_peaks(case.device)
-    resident = host_memory()
+def _reported(case: Case, watch: Watch, pace: Callable[[], Pace]) -> tuple[Report, Sequence[Pace]]:
+    """Make, draw and write the report; measure the bare network before each stage and at the end.
+
+    A machine that others use is not equally fast all the time, so each stage is compared with what
+    the bare network did just before and just after it.
+    """
+    paces: list[Pace] = []
+    pauses = 0.0
 
     def started(stage: str) -> None:
+        nonlocal pauses
         synchronise(case.device)  # what is still under way belongs to the stage before
+        start = time.perf_counter()
+        paces.append(pace())
+        pauses += time.perf_counter() - start
 
     report, arrays = watch(
         REPORT, lambda: report_on(case.classifier, case.picture, case.config, started)
     )
+    watch.seconds[REPORT] -= pauses
+    paces.append(pace())
     html = watch(HTML, lambda: to_html(report, arrays))
     if pdf_obstacle() is None:
         data = encode_json(report.model_dump(mode="json"))
         watch(PDF, lambda: to_pdf(html, report.run.created, data))
     with TemporaryDirectory() as folder:
         watch(WRITING, lambda: write_report(report, arrays, Path(folder), ("json", "csv")))
-    return report, Memory(resident, host_peak(), device_peak(case.device), restarted)
+    return report, paces
 
 
 def _through(evaluator: Evaluator, fed: Inputs, least: float) -> float:
@@ -223,6 +238,7 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
 def main(words: list[str] | None = None) -> None:
     """Measure what a report costs; print it and write it."""
     options = parsed(words)
+    keep_memory()  # as the command line does; the bare network has the benefit too
     cost = measure(options)
     text = "\n".join(lines(cost)) + "\n"
     print(text)

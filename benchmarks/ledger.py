@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from bare import Pace, Setup, Setups
@@ -53,8 +55,7 @@ class Cost:
     report: str
     precision: str
     setups: Setups
-    before: Pace
-    after: Pace
+    paces: tuple[Pace, ...]
     through_evaluator: tuple[float, float]
     stages: tuple[Stage, ...]
     totals: tuple[Stage, ...]
@@ -86,9 +87,13 @@ def mean_pace(before: Pace, after: Pace) -> Pace:
 
 
 def stages_of(
-    passes: Sequence[Passes], seconds: Mapping[str, float], pace: Pace
+    passes: Sequence[Passes], seconds: Mapping[str, float], paces: Sequence[Pace]
 ) -> tuple[Stage, ...]:
-    """Return a row for each stage of a report, in its order, by what the report says of itself."""
+    """Return a row for each stage of a report, in its order, by what the report says of itself.
+
+    ``paces`` are those of the bare network before each stage, and after the last.
+    """
+    around = (mean_pace(before, after) for before, after in pairwise(paces))
     return tuple(
         Stage(
             made.stage,
@@ -97,7 +102,7 @@ def stages_of(
             bare_seconds(made.forward, made.backward, pace),
             seconds[made.stage],
         )
-        for made in passes
+        for made, pace in zip(passes, around, strict=True)
     )
 
 
@@ -148,28 +153,28 @@ def lines(cost: Cost) -> Iterator[str]:
 
 def _bare_lines(cost: Cost) -> Iterator[str]:
     yield "## The bare network, images a second\n"
-    yield "| pass | batch | order in memory | before the report | after it | mean, ms an image |"
-    yield "|---|---|---|---|---|---|"
-    yield _pace_row("forward", cost.setups.forward, (cost.before.forward, cost.after.forward))
-    both = (cost.before.both, cost.after.both)
-    if cost.setups.both is not None and both[0] is not None and both[1] is not None:
-        yield _pace_row("forward and back to the picture", cost.setups.both, (both[0], both[1]))
+    yield "| pass | batch | order in memory | slowest | median | fastest | median, ms an image |"
+    yield "|---|---|---|---|---|---|---|"
+    yield _pace_row("forward", cost.setups.forward, [pace.forward for pace in cost.paces])
+    both = [pace.both for pace in cost.paces if pace.both is not None]
+    if both:
+        yield _pace_row("forward and back to the picture", cost.setups.both, both)
     yield _pace_row("forward, through the evaluator", None, cost.through_evaluator)
     yield (
         "\nThe first rows are the network as it was opened, at the best batch and order in memory "
         "of those tried; through the evaluator passes without gradients run in a faster copy of "
-        "it, where one can be made. Machines are shared: efficiency rests on the bare network's "
-        "mean of before and after."
+        "it, where one can be made. Machines are shared: the bare network is measured before and "
+        "after every stage, and the stage's efficiency rests on the mean of the two."
     )
 
 
-def _pace_row(title: str, setup: Setup | None, seconds: tuple[float, float]) -> str:
+def _pace_row(title: str, setup: Setup | None, seconds: Sequence[float]) -> str:
     batch, layout = (f"{setup.batch} images", setup.layout) if setup else ("its own", "its own")
-    before, after = seconds
-    return (
-        f"| {title} | {batch} | {layout} | {1 / before:,.1f} images/s | {1 / after:,.1f} images/s "
-        f"| {500 * (before + after):.3f} ms |"
+    middle = median(seconds)
+    speeds = " | ".join(
+        f"{1 / taken:,.1f} images/s" for taken in (max(seconds), middle, min(seconds))
     )
+    return f"| {title} | {batch} | {layout} | {speeds} | {1000 * middle:.3f} ms |"
 
 
 def _stage_lines(cost: Cost) -> Iterator[str]:
@@ -195,7 +200,8 @@ def _stage_row(stage: Stage, title: str) -> str:
 def _memory_lines(memory: Memory) -> Iterator[str]:
     yield "\n## Memory\n\n| what | size |\n|---|---|"
     yield f"| host, before the report | {written(memory.host_before)} |"
-    scope = "during the report" if memory.host_peak_is_of_report else "of the whole process"
+    report = "a quick report with the same steps, drawn too"
+    scope = f"during {report}" if memory.host_peak_is_of_report else "of the whole process"
     yield f"| host, peak {scope} | {written(memory.host_peak)} |"
     if memory.device_peak is not None:
-        yield f"| device, peak of tensors during the report | {written(memory.device_peak)} |"
+        yield f"| device, peak of tensors during {report} | {written(memory.device_peak)} |"

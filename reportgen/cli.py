@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 a fault of reportgen; 2 options; 3 the model; 4 the pictur
 
 from __future__ import annotations
 
+import gc
 import inspect
 import json
 import sys
@@ -79,6 +80,8 @@ def _explain(
     """
     options = load_config(config, _flags(context))
     keep_memory()
+    # The default, 700, looks for rubbish a thousand times while libraries are imported.
+    gc.set_threshold(50_000, 20, 20)
     models, images = _models_and_images(model or [], paths)
     _check_paths(models, images)
     if context.params["dry_run"]:

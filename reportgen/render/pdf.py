@@ -69,7 +69,7 @@ def _weasyprint() -> ModuleType:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import weasyprint
-    except OSError:
+    except (ImportError, OSError):
         raise OutputError(MISSING) from None
     module: ModuleType = weasyprint
     return module

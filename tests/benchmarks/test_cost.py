@@ -71,7 +71,7 @@ def test_rows_and_sums_follow_from_what_the_report_says() -> None:
         "agreement": 15.0,
         "total": 64.0,
     }
-    stages = ledger.stages_of(passes, taken, PACE)
+    stages = ledger.stages_of(passes, taken, [PACE] * 5)
     assert [stage.efficiency for stage in stages] == [0.5, 0.5, 0.8, None]
     methods, metrics, whole = ledger.totals_of(stages)
     assert methods == Stage("all methods", 2, 2, 10.0, 20.0)
@@ -80,6 +80,15 @@ def test_rows_and_sums_follow_from_what_the_report_says() -> None:
     assert metrics.efficiency == 0.5
     # A mean of shares would let a stage of a moment hide one of minutes.
     assert fmean(s.efficiency for s in stages if s.efficiency) != whole.efficiency == 0.5
+
+
+def test_a_stage_is_compared_with_the_network_just_before_and_after_it() -> None:
+    passes = [Passes(stage=name, forward=10, backward=0) for name in ("deletion", "insertion")]
+    paces = [Pace(1.0, None), Pace(3.0, None), Pace(5.0, None)]
+    found = ledger.stages_of(passes, {"deletion": 20.0, "insertion": 40.0}, paces)
+    assert [stage.bare for stage in found] == [20.0, 40.0]
+    with pytest.raises(ValueError, match="shorter"):
+        ledger.stages_of(passes, {"deletion": 20.0, "insertion": 40.0}, paces[:2])
 
 
 def test_a_whole_report_is_made_drawn_and_written() -> None:
@@ -249,7 +258,8 @@ def test_the_script_writes_text_and_json(
         "prediction", "saliency", "confidence", "complexity",
     ]  # fmt: skip
     saliency = found["stages"][1]
-    pace = fmean(found[when]["both"] for when in ("before", "after"))
+    assert len(found["paces"]) == len(found["stages"]) + 1
+    pace = fmean(pace["both"] for pace in found["paces"][1:3])
     assert saliency["bare"] == pytest.approx(pace * saliency["backward"])
     assert saliency["efficiency"] == pytest.approx(saliency["bare"] / saliency["taken"])
     assert found["memory"]["host_peak"] >= found["memory"]["host_before"] > 0
