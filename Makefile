@@ -43,7 +43,7 @@ distclean: clean ## Remove the environment too
 
 .venv/installed-dev: .venv/installed
 	@echo "Installing the tools for development into .venv."
-	@$(INSTALL) --no-build-isolation --editable '.[dev]'
+	@$(INSTALL) --no-build-isolation --editable '.[dev,hf,onnx,timm]'
 	@touch $@
 
 # pip comes after all that is needed here, so a set-up that was interrupted is made again.

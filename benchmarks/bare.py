@@ -18,11 +18,11 @@ import torch
 from machine import synchronise
 from torch import Tensor, nn
 
+from reportgen.classifier.borrowing import borrowed
 from reportgen.classifier.classifier import Classifier
 from reportgen.classifier.device import tf32
-from reportgen.classifier.evaluator import borrowed
-from reportgen.classifier.heads import class_outputs
 from reportgen.classifier.opened import Opened
+from reportgen.classifier.outputs import class_outputs
 from reportgen.classifier.torchvision_operators import ensure_torchvision
 
 CPU_SIZES = (1, 2, 4, 8, 16, 32)

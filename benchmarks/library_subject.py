@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from reportgen.attribution.segmentation import segment
 from reportgen.classifier.classifier import Classifier, classifier_from
 from reportgen.classifier.evaluator import Counter
-from reportgen.classifier.heads import class_outputs
 from reportgen.classifier.layers import FeatureLayer
 from reportgen.classifier.loading import open_model
 from reportgen.classifier.metadata import Hints, combine
 from reportgen.classifier.opened import Opened
+from reportgen.classifier.outputs import class_outputs
 from reportgen.classifier.preprocessing import prepare
 from reportgen.classifier.sidecar import flag_hints, sidecar_hints
 from reportgen.classifier.torchvision_operators import ensure_torchvision

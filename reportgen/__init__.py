@@ -1,6 +1,7 @@
 """reportgen: from an image classifier and a picture to a Model Explainability Report.
 
-``explain`` is the whole tool in one call, for one picture; ``survey`` for many pictures and models.
+``explain`` is the whole tool in one call, for one picture; ``explain_each`` for several targets of
+it; ``survey`` for many pictures and models.
 Nothing heavy is imported before one of them is used.
 """
 
@@ -9,10 +10,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reportgen.api import Explanation, Surveyed, explain, foresee, load, survey
+    from reportgen.api import (
+        Explanation,
+        Packed,
+        Surveyed,
+        explain,
+        explain_each,
+        foresee,
+        layers,
+        load,
+        pack,
+        survey,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["Explanation", "Surveyed", "explain", "foresee", "load", "survey"]
+__all__ = [
+    "Explanation",
+    "Packed",
+    "Surveyed",
+    "explain",
+    "explain_each",
+    "foresee",
+    "layers",
+    "load",
+    "pack",
+    "survey",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
@@ -15,15 +16,18 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import nn
 
-from reportgen import pipeline
+from reportgen import packing, pipeline
+from reportgen.classifier.callables import open_function
 from reportgen.classifier.loading import open_model
 from reportgen.classifier.metadata import Hints, combine
 from reportgen.classifier.opened import Opened
 from reportgen.classifier.sidecar import flag_hints, sidecar_hints
 from reportgen.config import Config, load_config
-from reportgen.errors import ImageError
+from reportgen.errors import ImageError, ModelError
 from reportgen.image import open_image
-from reportgen.pipeline import Foreseen, make_report
+from reportgen.layer_records import LayerChoice
+from reportgen.packing import Packed as Packed
+from reportgen.pipeline import Foreseen, make_report, make_reports
 from reportgen.preflight import Forecast
 from reportgen.records import Report
 from reportgen.render.html import to_html
@@ -32,12 +36,12 @@ from reportgen.render.writer import FORMATS, write_report
 from reportgen.series import Candidate, Wanted, contenders_of, run_series
 from reportgen.surveys.records import Survey
 
-Model = str | os.PathLike[str] | nn.Module
+Model = str | os.PathLike[str] | nn.Module | Callable[[Any], Any]
 Picture = str | os.PathLike[str] | Image | NDArray[Any]
 
 ENDINGS = (
     ".png", ".jpg", ".jpeg", ".jpe", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm",
-    ".pbm", ".pnm", ".jp2", ".j2k", ".avif",
+    ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".npy",
 )  # fmt: skip
 """How the names of pictures in a folder end; its other files are passed over."""
 
@@ -83,17 +87,43 @@ def explain(
     """Return the Model Explainability Report of ``model`` and ``image``.
 
     ``model`` is a path, ``torchvision:NAME``, or a module, which is left as it was found; its
-    outputs are class scores of normalised batches (n, C, H, W). ``image`` is a path, a PIL picture,
-    or an array (H, W) or (H, W, 3), uint8 or float in [0, 1]. ``config`` holds options by the names
-    in ``reportgen.config.Config``. ``started`` hears the name of each stage, ``foreseen`` what all
-    this will cost, before it starts.
+    outputs are class scores of normalised batches (n, C, H, W). Or it is a function from pictures,
+    a float32 array (n, height, width, channels) in [0, 1] of the size of ``image`` (at most 512
+    pixels a side) or of the option ``size``, to logits or probabilities (n, classes): a black box,
+    explained by its predictions alone. ``image`` is a path, a PIL picture, or an array (H, W) or
+    (H, W, C), uint8, uint16 or float in [0, 1]. ``config`` holds options by the names in
+    ``reportgen.config.Config``. ``started`` hears the name of each stage, ``foreseen`` what all
+    this will cost, before it starts. Of several labels that hold, the most probable is explained;
+    ``explain_each`` explains all.
 
     Raises UsageError, ModelError or ImageError for what cannot be used.
     """
     options = _options(config)
     picture = open_image(image)
-    report, arrays = make_report(*_opened(model, options), picture, options, started, foreseen)
+    report, arrays = make_report(
+        *_opened(model, options, [image]), picture, options, started, foreseen
+    )
     return Explanation(report, arrays)
+
+
+def explain_each(
+    model: Model,
+    image: Picture,
+    config: Config | Mapping[str, Any] | None = None,
+    started: Callable[[str], None] = lambda stage: None,
+    foreseen: Foreseen | None = None,
+) -> Iterator[Explanation]:
+    """Yield a report of ``model`` and ``image`` for each target, in order of probability.
+
+    The targets are what the option ``target`` asks for: the K classes of ``top:K``, or, without it
+    and with several labels a picture, each label that holds. The model is made ready once, and left
+    as it was found when the last report is taken. Otherwise as ``explain``.
+    """
+    options = _options(config)
+    picture = open_image(image)
+    opened, given = _opened(model, options, [image])
+    for report, arrays in make_reports(opened, given, picture, options, started, foreseen):
+        yield Explanation(report, arrays)
 
 
 def foresee(
@@ -109,17 +139,57 @@ def foresee(
     options = _options(config)
     pictures, _ = find_pictures(images)
     first = open_image(pictures[0])
-    one = pipeline.foresee(*_opened(model, options), first, options)
-    return replace(one, pictures=len(pictures))
+    one = pipeline.foresee(*_opened(model, options, pictures), first, options)
+    # Of several pictures, each is explained for one target.
+    return replace(one, pictures=len(pictures), targets=one.targets if len(pictures) == 1 else 1)
+
+
+def layers(
+    model: Model,
+    image: Picture | None = None,
+    config: Config | Mapping[str, Any] | None = None,
+) -> LayerChoice:
+    """Return the layers that class activation maps could look at, with their self-tests.
+
+    Without an ``image``, a photograph that comes with scikit-image is shown to the network. Raises
+    as ``explain``, and NotApplicable where no activation of the network can be read.
+    """
+    options = _options(config)
+    shown = _photograph() if image is None else image
+    opened, given = _opened(model, options, [shown])
+    return pipeline.choose_layer(opened, given, open_image(shown), options)
+
+
+def _photograph() -> NDArray[Any]:
+    from skimage.data import chelsea
+
+    photograph: NDArray[Any] = chelsea()
+    return photograph
 
 
 def _options(config: Config | Mapping[str, Any] | None) -> Config:
     return config if isinstance(config, Config) else load_config(flags=config)
 
 
-def _opened(model: Model, options: Config) -> tuple[Opened, Hints]:
-    """Return an opened model, and what the user says about it."""
-    opened = open_model(model, options.arch, options.trust_pickle)
+def _each(models: Model | Sequence[Model]) -> Sequence[Model]:
+    if isinstance(models, str | os.PathLike) or callable(models):
+        return [models]
+    return models
+
+
+def _opened(model: Model, options: Config, images: Sequence[Picture]) -> tuple[Opened, Hints]:
+    """Return an opened model, and what the user says about it.
+
+    A Python function sees pictures of the size that is asked for, else that of the first of
+    ``images`` which can be opened.
+    """
+    if callable(model) and not isinstance(model, nn.Module):
+        given = flag_hints(options)
+        size = given.crop.value if given.crop else _first_size(images)
+        return open_function(model, size, given.crop is not None), given
+    opened = open_model(
+        model, options.arch, options.trust_pickle, options.allow_download, options.weights
+    )
     return opened, combine(flag_hints(options), sidecar_hints(model))
 
 
@@ -145,13 +215,41 @@ def survey(
     picture could be explained; then nothing is written.
     """
     options = _options(config)
-    sources = [models] if isinstance(models, str | os.PathLike | nn.Module) else models
     pictures, passed_over = find_pictures(images)
-    opened = [_opened(model, options) for model in sources]
+    opened = [_opened(model, options, pictures) for model in _each(models)]
     candidates = [Candidate(_name(picture), partial(open_image, picture)) for picture in pictures]
     wanted = Wanted(Path(out), formats, "pdf" in formats, passed_over)
     contenders = contenders_of(opened)
     return Surveyed(*run_series(contenders, candidates, options, wanted, started, foreseen))
+
+
+def _first_size(images: Sequence[Picture]) -> tuple[int, int]:
+    """Return (height, width) of the first picture that can be opened; else raises its error."""
+    for image in images[:-1]:
+        with suppress(ImageError):
+            return open_image(image).image.size[::-1]
+    return open_image(images[-1]).image.size[::-1]
+
+
+def pack(
+    model: Model,
+    out: str | os.PathLike[str],
+    config: Config | Mapping[str, Any] | None = None,
+    image: Picture | None = None,
+) -> Packed:
+    """Write ``model`` to the file ``out``, an exported program that describes itself.
+
+    ``explain`` needs nothing else to explain it as it explains ``model``: what ``config`` says of
+    labels, head and preprocessing is inside, and so is what was detected or assumed, marked so. The
+    file is opened again without trust and compared with the original, on noise and on ``image``,
+    before it is left at its place. Raises as ``explain``, ModelError where the network cannot be
+    exported or its predictions change, and OutputError where ``out`` cannot be written.
+    """
+    if callable(model) and not isinstance(model, nn.Module):
+        raise ModelError("A Python function cannot be packed; give the network that it calls.")
+    options = _options(config)
+    picture = None if image is None else open_image(image)
+    return packing.pack(*_opened(model, options, []), Path(out), options, picture)
 
 
 def find_pictures(images: Picture | Sequence[Picture]) -> tuple[tuple[Picture, ...], int]:

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import gc
 import inspect
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reportgen.allocator import keep_memory
 from reportgen.config import Config, load_config, split_names
 from reportgen.errors import ImageError, ModelError, ReportgenError, UsageError
+from reportgen.flags import flags_given, with_flags
+from reportgen.listings import methods, metrics, parameters, print_layers, schema
 
 if TYPE_CHECKING:
+    from reportgen.api import Explanation
+    from reportgen.pipeline import Arrays
     from reportgen.preflight import Forecast
     from reportgen.records import Report
     from reportgen.surveys.records import Survey
@@ -35,7 +38,11 @@ app = typer.Typer(
 )
 Started = Callable[[str], None]
 _INTERRUPTED = 130
-_OWN = ("paths", "model", "out", "config", "formats", "quiet", "dry_run")
+# What pack wants to know about a model.
+_OF_A_MODEL = (
+    "arch", "labels", "size", "resize", "interpolation", "mean", "std", "channel_order", "head",
+    "temperature", "output", "weights", "allow_download", "trust_pickle",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -57,8 +64,9 @@ def _explain(
         list[str],
         typer.Argument(
             metavar="PATHS",
-            help="A model file (.pt, .pth, .safetensors, .pt2) or torchvision:NAME, unless --model "
-            "names one; then pictures, or folders of them.",
+            help="A model: a file (.pt, .pth, .safetensors, .pt2, .onnx), a folder of transformers "
+            "or timm, hf:NAME, timm:NAME or torchvision:NAME, unless --model names one; then "
+            "pictures, or folders of them.",
         ),
     ],
     model: Annotated[
@@ -76,9 +84,9 @@ def _explain(
     """Explain what a model says about a picture: report.html, report.pdf, report.json, table.csv.
 
     Several pictures, a folder, or several models make a survey, with a report for each picture in
-    images/.
+    images/. Several targets make a report each, in a folder each, and index.html to all of them.
     """
-    options = load_config(config, _flags(context))
+    options = load_config(config, flags_given(context))
     keep_memory()
     # The default, 700, looks for rubbish a thousand times while libraries are imported.
     gc.set_threshold(50_000, 20, 20)
@@ -132,20 +140,29 @@ def _wanted(formats: str | None, out: Path) -> tuple[str, ...]:
 
 
 def _report(task: _Task) -> None:
-    from reportgen.api import explain
-    from reportgen.render.writer import write_report
+    from reportgen.api import explain_each
+    from reportgen.render.target_folders import write_reports
 
     required = task.chosen and "pdf" in task.formats
     foreseen = None if task.quiet else _announce
+    reports: list[Report] = []
     with _progress(task.quiet, _stages(task.options)) as started:
-        explanation = explain(task.models[0], task.images[0], task.options, started, foreseen)
-        started("writing")
-        written = write_report(
-            explanation.report, explanation.arrays, task.out, task.formats, require_pdf=required
-        )
+        found = explain_each(task.models[0], task.images[0], task.options, started, foreseen)
+        made = _passing(found, reports, started)
+        written = write_reports(made, task.out, task.formats, require_pdf=required)
     _explain_missing_pdf(task, written)
     if not task.quiet:
-        _summary(explanation.report, written)
+        _summary(reports, written)
+
+
+def _passing(
+    found: Iterator[Explanation], reports: list[Report], started: Started
+) -> Iterator[tuple[Report, Arrays]]:
+    """Hand on each report with its arrays, and keep the reports alone."""
+    for explanation in found:
+        reports.append(explanation.report)
+        started("writing")
+        yield explanation.report, explanation.arrays
 
 
 def _survey(task: _Task) -> None:
@@ -178,82 +195,15 @@ def _announce(found: Forecast) -> None:
     print(f"reportgen: {line(found)}", file=sys.stderr)
 
 
-def _flags(context: typer.Context) -> dict[str, Any]:
-    """Return the options that were given on the command line, by name."""
-    return {
-        name: value
-        for name, value in context.params.items()
-        if name not in _OWN and _given(context, name)
-    }
-
-
-def _given(context: typer.Context, name: str) -> bool:
-    # By name: typer may bring its own copy of click, whose enumeration is another.
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
-
-
-_DRY_RUN = inspect.Parameter(
-    "dry_run",
-    inspect.Parameter.KEYWORD_ONLY,
-    default=False,
-    annotation=Annotated[
-        bool, typer.Option("--dry-run", help="Say what it will cost, and stop there.")
-    ],
-)
-
-
-def _with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one flag for each field of Config, so that options stand in one table."""
-    own = [
-        p
-        for p in inspect.signature(command, eval_str=True).parameters.values()
-        if p.kind is not inspect.Parameter.VAR_KEYWORD
-    ]
-    flags = [_DRY_RUN, *(_flag(name) for name in Config.model_fields)]
-    command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in (*own, *flags)}
-    return command
-
-
-def _flag(name: str) -> inspect.Parameter:
-    field = Config.model_fields[name]
-    switch = "--" + name.replace("_", "-")
-    text = field.description or ""
-    kind, choices = _kind(field.annotation)
-    if choices:
-        text = f"{text} One of: {', '.join(choices)}."
-    option = typer.Option(switch, help=text, show_default=field.default not in ("", None))
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=field.default,
-        annotation=Annotated[kind, option],
-    )
-
-
-def _kind(annotation: Any) -> tuple[Any, tuple[str, ...]]:
-    """Return the plain type that typer parses, and the choices where there are some.
-
-    Limits and choices are checked by Config, so that every source of options is checked alike.
-    """
-    parts = get_args(annotation)
-    if get_origin(annotation) is Literal:
-        return str, parts
-    if get_origin(annotation) is Annotated:
-        return _kind(parts[0])
-    if type(None) in parts:
-        kind, choices = _kind(parts[0])
-        return kind | None, choices
-    return annotation, ()
-
-
 def _check_paths(models: list[str], images: list[str]) -> None:
     # Before torch is imported, so that a mistyped path is refused at once.
     for model in models:
         if ":" not in model and not Path(model).exists():
-            raise ModelError(f"There is no model file '{model}'; give the path of one.")
-    if not any(Path(image).exists() for image in images):
+            raise ModelError(
+                f"There is no model file '{model}'; give the path of one, or hf:NAME for a name on "
+                "the Hugging Face hub."
+            )
+    if images and not any(Path(image).exists() for image in images):
         raise ImageError(f"There is no picture '{images[0]}'; give the path of one.")
 
 
@@ -297,17 +247,34 @@ def _explain_missing_pdf(task: _Task, written: tuple[Path, ...]) -> None:
     print(f"reportgen: {pdf_obstacle()}", file=sys.stderr)
 
 
-def _summary(report: Report, written: tuple[Path, ...]) -> None:
+def _summary(reports: list[Report], written: tuple[Path, ...]) -> None:
+    _model_lines(reports[0])
+    for report in reports:
+        facts = {fact.name: fact.text for fact in report.facts}
+        if len(reports) > 1 or report.prediction.target_source != "top class":
+            label, probability = facts["prediction.label"], facts["prediction.probability"]
+            print(f"Explained: {label}, {probability}")
+        if "layer.name" in facts:
+            print(_layer_line(facts))
+        for finding in report.findings:
+            if finding.severity in ("problem", "caution"):
+                print(f"{finding.severity}: {finding.statement}")
+    for path in written:
+        print(path)
+
+
+def _layer_line(facts: dict[str, str]) -> str:
+    line = f"layer: {facts['layer.name']} ({facts['layer.grid']})"
+    runner_up = facts.get("layer.runner_up.name")
+    return f"{line}, runner-up {runner_up}" if runner_up else line
+
+
+def _model_lines(report: Report) -> None:
     facts = {fact.name: fact.text for fact in report.facts}
     print(f"{facts['prediction.top1.label']}, {facts['prediction.top1.probability']}")
     print(f"{facts['model.architecture']}; {facts['model.head']}; on {facts['model.device']}")
     if facts["model.assumed"] != "nothing":
         print(f"Assumed: {facts['model.assumed']}.")
-    for finding in report.findings:
-        if finding.severity in ("problem", "caution"):
-            print(f"{finding.severity}: {finding.statement}")
-    for path in written:
-        print(path)
 
 
 def _survey_summary(survey: Survey, written: tuple[Path, ...]) -> None:
@@ -322,7 +289,69 @@ def _survey_summary(survey: Survey, written: tuple[Path, ...]) -> None:
         print(path)
 
 
-app.command("explain")(_with_options(_explain))
+_DRY_RUN = inspect.Parameter(
+    "dry_run",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool, typer.Option("--dry-run", help="Say what it will cost, and stop there.")
+    ],
+)
+app.command("explain")(with_flags(_explain, Config.model_fields, _DRY_RUN))
+
+
+def _pack(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="A model, as explain takes it.")],
+    picture: Annotated[
+        str | None, typer.Argument(help="A picture to compare both on, beside noise.")
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write.")] = Path(
+        "model.pt2"
+    ),
+    config: Annotated[Path | None, typer.Option(help="A TOML file with options.")] = None,
+    **_: Any,
+) -> None:
+    """Make one safe file of a model that needs no further flag: the network and its description.
+
+    It is opened again and compared with the original before it is left at its place.
+    """
+    options = load_config(config, flags_given(context))
+    _check_paths([model], [])
+    from reportgen.api import pack
+
+    packed = pack(model, out, options, picture)
+    print(f"{packed.path}: {packed.size} bytes, SHA-256 {packed.sha256}")
+    print(
+        f"Opened again without trust: on {packed.pictures} pictures its predictions differ from "
+        f"the original's by at most {packed.difference:.1g}."
+    )
+    if packed.fixed_batch is not None:
+        print(f"It takes batches of {packed.fixed_batch} only, as its code allows no other size.")
+    print(f"Assumed, not known: {', '.join(packed.assumed) or 'nothing'}.")
+
+
+app.command("pack")(with_flags(_pack, _OF_A_MODEL))
+
+
+def _layers(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="A model, as explain takes it.")],
+    picture: Annotated[
+        str | None, typer.Argument(help="A picture; a photograph of a cat if not given.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file with options.")] = None,
+    **_: Any,
+) -> None:
+    """List the layers that class activation maps can look at, the last first, with self-tests."""
+    options = load_config(config, flags_given(context))
+    _check_paths([model], [] if picture is None else [picture])
+    from reportgen.api import layers
+
+    print_layers(layers(model, picture, options))
+
+
+app.command("layers")(with_flags(_layers, (*_OF_A_MODEL, "device", "target", "layer")))
 
 
 @app.command()
@@ -340,53 +369,5 @@ def render(
         print(path)
 
 
-@app.command()
-def methods() -> None:
-    """List the attribution methods with their cards."""
-    from reportgen.attribution import METHODS
-
-    for method in METHODS.values():
-        card = method.card
-        print(f"{card.key}: {card.title} ({card.category}; needs {card.needs})")
-        agnostic = ", class-agnostic" if card.class_agnostic else ""
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in method.options)
-        print(f"    {card.definition}\n    {card.paper}")
-        print(f"    Granularity: {card.granularity}{agnostic}. Options: {options or 'none'}.")
-        print(f"    {card.limits}")
-
-
-@app.command()
-def metrics() -> None:
-    """List the metrics with their cards: the metric dictionary."""
-    from reportgen.metrics import METRICS
-
-    for metric in METRICS.values():
-        card = metric.card
-        print(f"{card.key}: {card.title} ({card.category}; needs {card.needs})")
-        print(f"    {card.definition}\n    {card.paper}")
-        for quantity in card.quantities:
-            print(f"    - {quantity.title}: {quantity.direction}. {quantity.meaning}".rstrip())
-        print(f"    Beside control maps: {card.controls}.\n    {card.limits}")
-
-
-@app.command()
-def parameters(
-    report: Annotated[Path, typer.Argument(help="A report.json with its maps.npz beside it.")],
-    method: Annotated[str, typer.Argument(help="A method that the report has a map of.")],
-) -> None:
-    """Print the options behind one map of a report, as a TOML file for --config."""
-    from reportgen.parameters import parameters_of
-    from reportgen.render.reader import read_report
-
-    print(parameters_of(read_report(report)[0], method), end="")
-
-
-@app.command()
-def schema(
-    survey: Annotated[bool, typer.Option(help="The schema of a survey's report.json.")] = False,
-) -> None:
-    """Print the JSON schema of report.json."""
-    from reportgen.records import json_schema
-    from reportgen.surveys.records import survey_schema
-
-    print(json.dumps(survey_schema() if survey else json_schema(), indent=2, sort_keys=True))
+for _command in (methods, metrics, parameters, schema):
+    app.command()(_command)

@@ -100,8 +100,33 @@ class Config(BaseModel):
     )
     mean: str = Field("", description="Mean of each channel in [0, 1], for example 0.5,0.5,0.5.")
     std: str = Field("", description="Standard deviation of each channel, for example 0.2,0.2,0.2.")
-    head: Literal["auto", "softmax", "sigmoid", "multilabel", "probabilities"] = Field(
-        "auto", description="How outputs become probabilities."
+    channel_order: Literal["rgb", "bgr"] | None = Field(
+        None, description="Order of the colours that the network was trained on; rgb if not known."
+    )
+    head: Literal[
+        "auto",
+        "softmax",
+        "sigmoid",
+        "multilabel",
+        "probabilities",
+        "multilabel-probabilities",
+        "log-probabilities",
+    ] = Field("auto", description="How outputs become probabilities.")
+    temperature: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Temperature by which logits are divided before softmax or sigmoid."
+    )
+    output: str = Field(
+        "",
+        description="Which of several outputs holds the class scores: its name or number. Found by "
+        "its shape if not given.",
+    )
+    weights: str = Field(
+        "",
+        description="Entry of a checkpoint to read the weights from, such as model_ema. Chosen if "
+        "not given.",
+    )
+    allow_download: bool = Field(
+        False, description="Fetch a model from its hub where it is not in the local cache."
     )
     trust_pickle: bool = Field(
         False,
@@ -129,7 +154,12 @@ class Config(BaseModel):
     )
 
     target: str = Field(
-        "", description="Class to explain: an index or a label. The top class if not given."
+        "",
+        description="Class to explain: an index, a label, top:K, or contrast:A,B (why A and not "
+        "B). The top class if not given; with several labels a picture, each above the threshold.",
+    )
+    threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="Probability from which on a label holds, with several labels a picture."
     )
     methods: str = Field(
         "gradcam,shap,lime,integrated-gradients,saliency",

@@ -21,6 +21,7 @@ from reportgen.facts import (
     assumptions,
     decimal,
     degrees,
+    normalised_twice,
     percent,
 )
 from reportgen.perturbation.controls import CONTROLS
@@ -90,15 +91,39 @@ def _margin(view: _View) -> Iterator[Finding]:
         yield view.finding("low-margin", "caution", f"margin below {decimal(SMALL_MARGIN)}")
 
 
+def _threshold(view: _View) -> Iterator[Finding]:
+    probability, least = view.value("prediction.watched.probability"), view.report.prediction
+    if probability is None or least.threshold is None:
+        return
+    if probability < least.threshold:
+        yield view.finding("label-not-held", "note", "a probability below the threshold")
+    if abs(probability - least.threshold) < SMALL_MARGIN:
+        threshold = f"less than {decimal(SMALL_MARGIN)} from the threshold"
+        yield view.finding("near-threshold", "caution", threshold)
+
+
 def _target(view: _View) -> Iterator[Finding]:
     prediction = view.report.prediction
-    if prediction.target.index != prediction.top[0].index:
+    if prediction.contrast is not None:
+        yield view.finding("contrast", "note", "a contrast of two classes")
+    elif prediction.threshold is None and prediction.target.index != prediction.top[0].index:
         yield view.finding("other-target", "note", "the class explained is not the top class")
 
 
 def _assumed(view: _View) -> Iterator[Finding]:
     if assumptions(view.report):
         yield view.finding("assumed", "caution", "anything assumed about the model's input")
+
+
+def _normalised(view: _View) -> Iterator[Finding]:
+    if normalised_twice(view.report):
+        threshold = "a mean or a deviation given to a network that normalises its input itself"
+        yield view.finding("normalised-twice", "caution", threshold)
+
+
+def _layer(view: _View) -> Iterator[Finding]:
+    if "layer.failing" in view.wording.facts:
+        yield view.finding("layer-fails", "caution", "any check of the layer's self-test")
 
 
 def _pickle(view: _View) -> Iterator[Finding]:
@@ -182,16 +207,20 @@ def _rotation(view: _View) -> Iterator[Finding]:
     if "rotation.first" not in view.wording.facts:
         return
     first = view.value("rotation.first")
+    several = view.report.prediction.threshold is not None
+    flips = "rotation-crosses" if several else "rotation-flips"
     if first is None:
         yield view.finding("no-rotation-flips", "pass", "any change up to 180 degrees")
     elif first < SMALL_ROTATION:
-        yield view.finding("rotation-flips", "problem", f"a change below {degrees(SMALL_ROTATION)}")
+        yield view.finding(flips, "problem", f"a change below {degrees(SMALL_ROTATION)}")
     elif first < MODERATE_ROTATION:
         threshold = f"a change below {degrees(MODERATE_ROTATION)}"
-        yield view.finding("rotation-flips", "caution", threshold)
+        yield view.finding(flips, "caution", threshold)
     else:
         threshold = f"no change below {degrees(MODERATE_ROTATION)}"
-        yield view.finding("rotation-holds", "pass", threshold)
+        yield view.finding(
+            "rotation-crosses-late" if several else "rotation-holds", "pass", threshold
+        )
 
 
 def _blur(view: _View) -> Iterator[Finding]:
@@ -206,8 +235,11 @@ def _noise(view: _View) -> Iterator[Finding]:
     for kind in NOISES:
         first = view.value(f"noise.{kind}.first")
         if first is not None and first <= WEAK_SEVERITY:
-            threshold = f"half of the copies change class at severity {WEAK_SEVERITY} or below"
-            yield view.finding("noise-flips", "caution", threshold, kind)
+            threshold = f"half of the copies change at severity {WEAK_SEVERITY} or below"
+            several = view.report.prediction.threshold is not None
+            yield view.finding(
+                "noise-crosses" if several else "noise-flips", "caution", threshold, kind
+            )
 
 
 def _sensitivity(view: _View) -> Iterator[Finding]:
@@ -308,6 +340,7 @@ def _skipped(view: _View) -> Iterator[Finding]:
 
 RULES: tuple[Rule, ...] = (
     _margin,
+    _threshold,
     _target,
     _controls,
     _flat,
@@ -323,7 +356,9 @@ RULES: tuple[Rule, ...] = (
     _seeds,
     _object,
     _agnostic,
+    _layer,
     _assumed,
+    _normalised,
     _pickle,
     _precision,
     _skipped,

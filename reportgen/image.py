@@ -13,8 +13,8 @@ import re
 import stat
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,32 +23,23 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from reportgen.errors import ImageError
+from reportgen.planes import (
+    Planes,
+    check_array,
+    check_range,
+    first_channels,
+    planes_of,
+    read_bands,
+    read_npy,
+    shown_note,
+)
+from reportgen.signatures import NUMPY, RAW, TIFF, looks_like
 
 MAX_PIXELS = 178_956_970
 """The largest picture that is read, in pixels: Pillow's own limit for a decompression bomb."""
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 """The formats that are read, as Pillow names them; some of the others would run a program."""
-
-# A raw file opens as a TIFF that shows only its thumbnail, so the name has to tell.
-_RAW = re.compile(r"\.(3fr|arw|cr2|cr3|crw|dng|erf|nef|nrw|orf|pef|raf|rw2|srw)", re.IGNORECASE)
-
-_SIGNATURES: Mapping[bytes, str] = {
-    rb"\x89PNG|\xff\xd8\xff|GIF8|BM|II\*\0|MM\0\*|RIFF....WEBP|\0\0\0\x0cjP  |....ftypavif": (
-        "a picture that is damaged, cut off, or of a rare kind"
-    ),
-    rb"....ftyp(heic|heix|hevc|mif1|msf1)": "a HEIC photo",
-    rb"....ftyp|RIFF....AVI |\x1aE\xdf\xa3": "a film",
-    rb"%PDF": "a PDF document",
-    rb"%!PS": "a PostScript document",
-    rb"\s*<(!doctype )?html": "a web page",
-    rb"\s*<(.*<)?svg": "an SVG drawing",
-    rb"PK\x03\x04": "a ZIP archive, which PyTorch models are too",
-    rb"\x80[\x02-\x05]": "a pickle, which old PyTorch models are",
-    rb"\x89HDF": "an HDF5 file",
-    rb"\x93NUMPY": "a NumPy array",
-    rb"[\t\n\r\x20-\x7e]+$": "plain text",
-}
 
 _WORDS: Mapping[str, str] = {
     "1": "black and white",
@@ -72,6 +63,7 @@ _WORDS: Mapping[str, str] = {
 }
 _GREY = frozenset(mode for mode, word in _WORDS.items() if word.startswith(("grey", "black")))
 _CONVERTED = frozenset({"P", "PA", "CMYK", "YCbCr", "HSV"})
+_PLANES = frozenset({"LA", "RGBA", "RGBX", "CMYK"})
 
 _WHITES: Mapping[str, tuple[int, ...]] = {
     "12-bit": (4095,),
@@ -99,7 +91,8 @@ class Picture:
     ``name`` is the file's base name ("image" for a picture from memory), unprintable characters
     replaced. ``sha256`` is of the file's bytes, for a picture from memory of mode, size and pixels
     of ``image``, in hexadecimal. ``mode`` is how the source held it, in words; ``notes`` say what
-    was done to it.
+    was done to it. ``planes`` (height, width, channels), uint8 or float32 in [0, 1], is what the
+    source holds where that is neither one channel nor three, for networks that take as many.
     """
 
     image: Image.Image
@@ -107,6 +100,7 @@ class Picture:
     sha256: str
     mode: str
     notes: tuple[str, ...] = ()
+    planes: Planes | None = None
 
 
 @dataclass(frozen=True)
@@ -123,10 +117,11 @@ def open_image(
 ) -> Picture:
     """Return the picture in a file or in memory, upright and in 8 bits; ``source`` stays as it is.
 
-    An array is (height, width), or (height, width, channels) with 1, 3 or 4 channels, of uint8 in
-    [0, 255] or of floats in [0, 1]; a fourth channel is opacity. Of an animation or a file of
-    several pages the first frame is read. Raises ImageError for anything that is not a whole
-    picture of 2x2 to ``MAX_PIXELS`` pixels.
+    An array, also one in a file of ``numpy.save``, is (height, width) or (height, width, channels),
+    of uint8 in [0, 255], uint16 in [0, 65535] or floats in [0, 1]; of four channels the last is
+    opacity, but for networks that take four. Of an animation or a file of several pages the first
+    frame is read; the grey pages of a TIFF file also are its channels. Raises ImageError for
+    anything that is not a whole picture of 2x2 to ``MAX_PIXELS`` pixels.
     """
     if isinstance(source, Image.Image):
         return _from_memory(source)
@@ -143,48 +138,65 @@ def open_image(
 def _from_file(path: Path) -> Picture:
     shown = repr(str(path))
     _check_file(path, shown)
-    with _reading(shown) as caught, path.open("rb") as file:
-        opened = _identified(file, shown)
-        mode, image, notes = _as_seen(opened, shown)
+    with _reading(shown), path.open("rb") as file:
+        head = file.read(6)
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Picture(image, _printable(path.name), digest, mode, notes + _warned(caught))
+    if head == NUMPY:
+        picture = _from_array(read_npy(path, shown), shown)
+    else:
+        bands = read_bands(path, MAX_PIXELS) if head[:4] in TIFF else None
+        picture = _decoded(path, shown) if bands is None else _with_bands(path, bands, shown)
+    return replace(picture, name=_printable(path.name), sha256=digest)
+
+
+def _decoded(path: Path, shown: str) -> Picture:
+    with _reading(shown) as caught, path.open("rb") as file:
+        mode, image, notes, planes = _as_seen(_identified(file, shown), shown)
+    return Picture(image, "", "", mode, notes + _warned(caught), planes)
+
+
+def _with_bands(path: Path, bands: NDArray[Any], shown: str) -> Picture:
+    """Return the picture of a TIFF file of several bands, which Pillow may be unable to read."""
+    try:
+        picture = _decoded(path, shown)
+    except ImageError:
+        return _of_planes(bands, shown)
+    if picture.planes is None and bands.shape[1::-1] == picture.image.size:
+        with suppress(ImageError):  # of its other pages nobody need know
+            return replace(picture, planes=planes_of(bands, shown)[0])
+    return picture
+
+
+def _of_planes(values: NDArray[Any], shown: str) -> Picture:
+    _check_size(values.shape[1], values.shape[0], shown)
+    planes, note = planes_of(values, shown)
+    image, channels = first_channels(planes), planes.shape[2]
+    notes = tuple(text for text in (note, shown_note(channels)) if text)
+    mode = f"{channels} channels of {values.dtype}"
+    return Picture(image, "image", _pixel_hash(image, planes.tobytes()), mode, notes, planes)
 
 
 def _from_memory(image: Image.Image) -> Picture:
     with _reading("'image'") as caught:
-        mode, seen, notes = _as_seen(image, "'image'")
-    return Picture(seen, "image", _pixel_hash(seen), mode, notes + _warned(caught))
+        mode, seen, notes, planes = _as_seen(image, "'image'")
+    return Picture(seen, "image", _pixel_hash(seen), mode, notes + _warned(caught), planes)
 
 
-def _from_array(values: NDArray[Any]) -> Picture:
-    _check_array(values)
+def _from_array(values: NDArray[Any], shown: str = "'image'") -> Picture:
+    check_array(values)
+    _check_size(values.shape[1], values.shape[0], shown)
+    if values.ndim == 3 and values.shape[2] not in (1, 3, 4):
+        return _of_planes(values, shown)
     flat = values[..., 0] if values.shape[2:] == (1,) else values
+    white = check_range(flat)
     if flat.dtype == np.uint8:
         return _from_memory(Image.fromarray(np.ascontiguousarray(flat)))
-    eight = np.rint(np.asarray(flat, dtype=np.float64) * 255).astype(np.uint8)
+    eight = np.rint(np.asarray(flat, dtype=np.float64) * (255 / white)).astype(np.uint8)
     picture = _from_memory(Image.fromarray(eight))
-    notes = (_scaling_note("floating-point", 0, 1), *picture.notes)
-    return Picture(picture.image, picture.name, picture.sha256, picture.mode, notes)
-
-
-def _check_array(values: NDArray[Any]) -> None:
-    shape, dtype = values.shape, values.dtype
-    if not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))):
-        raise ImageError(
-            "Expected an array of shape (height, width) or (height, width, 1, 3 or 4 channels), "
-            f"not {shape}; move the channels to the end."
-        )
-    if dtype != np.uint8 and not np.issubdtype(dtype, np.floating):
-        raise ImageError(
-            f"Expected an array of uint8 in [0, 255] or of floats in [0, 1], not of {dtype}."
-        )
-    _check_size(shape[1], shape[0], "'image'")
-    if dtype != np.uint8 and not (values.min() >= 0 and values.max() <= 1):
-        raise ImageError(
-            "Expected floats in [0, 1], not values from "
-            f"{values.min():g} to {values.max():g}; scale the array first."
-        )
+    depth = "16-bit" if white > 1 else "floating-point"
+    planes = None if picture.planes is None else planes_of(flat, shown)[0]
+    return replace(picture, notes=(_scaling_note(depth, 0, white), *picture.notes), planes=planes)
 
 
 def _check_file(path: Path, shown: str) -> None:
@@ -202,7 +214,7 @@ def _check_file(path: Path, shown: str) -> None:
         raise ImageError(f"Expected the file of a picture, but {shown} is {kind}.")
     if status.st_size == 0:
         raise ImageError(f"The picture {shown} is empty; copy or download it again.")
-    if _RAW.fullmatch(path.suffix):
+    if RAW.fullmatch(path.suffix):
         raise ImageError(_not_read(shown, "a camera's raw file"))
 
 
@@ -236,11 +248,13 @@ def _identified(file: IO[bytes], shown: str) -> Image.Image:
         return Image.open(file, formats=known)
     except UnidentifiedImageError:
         file.seek(0)
-        raise ImageError(_not_read(shown, _looks_like(file.read(512)))) from None
+        raise ImageError(_not_read(shown, looks_like(file.read(512)))) from None
 
 
-def _as_seen(image: Image.Image, shown: str) -> tuple[str, Image.Image, tuple[str, ...]]:
-    """Return the stored mode in words, a copy in "RGB" or "L", and what was done to it."""
+def _as_seen(
+    image: Image.Image, shown: str
+) -> tuple[str, Image.Image, tuple[str, ...], Planes | None]:
+    """Return the stored mode in words, a copy in "RGB" or "L", what was done to it, and planes."""
     _check_size(*image.size, shown)
     if image.mode not in _WORDS:
         raise ImageError(f"The picture {shown} is in {image.mode} colours; save it as RGB first.")
@@ -248,13 +262,14 @@ def _as_seen(image: Image.Image, shown: str) -> tuple[str, Image.Image, tuple[st
     word = f"{stored.depth} {_WORDS[stored.mode]}".strip()
     before = (_frame_note(image), _profile_note(image))
     upright, turned = _turned_upright(image)
+    planes = np.asarray(upright) if upright.mode in _PLANES else None
     shallow, scaled = _in_8_bits(upright, stored, shown)
     opaque, flattened = _on_white(shallow)
     converted = f"converted from {word}" if stored.mode in _CONVERTED else ""
     final = opaque.convert("L" if stored.mode in _GREY else "RGB")
     final.info.clear()  # a copy saved later must not carry the old profile, turn or place along
     notes = (*before, turned, scaled, converted, flattened)
-    return word, final, tuple(note for note in notes if note)
+    return word, final, tuple(note for note in notes if note), planes
 
 
 def _stored(image: Image.Image) -> _Stored:
@@ -374,17 +389,10 @@ def _warned(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
     return tuple(f"warning while reading: {text}" for text in texts)
 
 
-def _looks_like(head: bytes) -> str:
-    for pattern, words in _SIGNATURES.items():
-        if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
-            return words
-    return "no picture"
-
-
 def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
-def _pixel_hash(image: Image.Image) -> str:
+def _pixel_hash(image: Image.Image, planes: bytes = b"") -> str:
     header = f"{image.mode} {image.width}x{image.height}\n".encode()
-    return hashlib.sha256(header + image.tobytes()).hexdigest()
+    return hashlib.sha256(header + (planes or image.tobytes())).hexdigest()

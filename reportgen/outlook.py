@@ -27,10 +27,11 @@ def line(found: Forecast) -> str:
 
 def total(found: Forecast) -> str:
     """Return pictures, passes, seconds and memory."""
-    pictures = "" if found.pictures == 1 else f"{found.pictures} pictures, "
+    reports = "" if found.pictures == 1 else f"{found.pictures} pictures, "
+    reports += "" if found.targets == 1 else f"{found.targets} targets, "
     memory = "" if found.memory is None else f", {spelled(found.memory)} for a pass and the model"
     return (
-        f"{pictures}about {found.work.forward} forward and {found.work.backward} backward passes, "
+        f"{reports}about {found.work.forward} forward and {found.work.backward} backward passes, "
         f"{lasting(found.seconds)} on {found.device} in batches of {found.batch_size}{memory}"
     )
 

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from reportgen.attribution import METHODS
 from reportgen.errors import UsageError, unknown_name
-from reportgen.records import Report
+from reportgen.records import Prediction, Report
 
 
 def parameters_of(report: Report, method: str) -> str:
@@ -28,13 +28,20 @@ def parameters_of(report: Report, method: str) -> str:
     fixed: dict[str, JsonValue] = {
         "methods": method,
         "seed": report.provenance.seed,
-        "target": str(report.prediction.target.index),
+        "target": _target(report.prediction),
     }
     made = f"{_plain(report.image.name)} by {_plain(report.model.name)}"
-    weights = report.model.weights_sha256[:16]
+    weights = (report.model.weights_sha256 or "unknown")[:16]
     header = f"# {attribution.card.title} of {made}, weights {weights}."
     given = {name: value for name, value in {**fixed, **options}.items() if value is not None}
     return "\n".join([header, *(_line(name, value) for name, value in given.items()), ""])
+
+
+def _target(prediction: Prediction) -> str:
+    contrast = prediction.contrast
+    if contrast is None:
+        return str(prediction.target.index)
+    return f"contrast:{contrast.first.index},{contrast.second.index}"
 
 
 def _line(name: str, value: JsonValue) -> str:

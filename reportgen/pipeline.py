@@ -20,11 +20,13 @@ from reportgen.classifier.classifier import Classifier, classifier_from
 from reportgen.classifier.device import describe
 from reportgen.classifier.metadata import Hints
 from reportgen.classifier.opened import Opened
+from reportgen.classifier.targets import Target
 from reportgen.config import ALL, PROFILES, STANDARD_METRICS, Config, names_asked
 from reportgen.errors import NotApplicable, ReportgenError, UsageError, unknown_name
 from reportgen.facts import CONSTANT_MAP, facts_of
 from reportgen.findings import findings_of
 from reportgen.image import Picture
+from reportgen.layer_records import LayerChoice
 from reportgen.metrics import METRICS, Context, Shared
 from reportgen.narrative.templates import sections_of
 from reportgen.preflight import Asked, Forecast, fit_batches, forecast
@@ -38,7 +40,7 @@ from reportgen.records import (
     Run,
     Skipped,
 )
-from reportgen.subject import Subject, image_record, make_subject, pictures
+from reportgen.subject import Subject, image_record, make_subject, pictures, targets_for
 
 Arrays = Mapping[str, NDArray[np.generic]]
 Started = Callable[[str], None]
@@ -78,10 +80,46 @@ def make_report(
         return report_on(classifier, picture, config, started, foreseen)
 
 
+def make_reports(
+    opened: Opened,
+    given: Hints,
+    picture: Picture,
+    config: Config,
+    started: Started = _ignore,
+    foreseen: Foreseen | None = None,
+) -> Iterator[tuple[Report, Arrays]]:
+    """Yield a report, and the arrays behind it, on each target that ``config`` asks for.
+
+    The model is made ready once, and left as it was found when the last report is taken. Otherwise
+    as ``make_report``; ``foreseen`` hears of the cost of all reports, before the first.
+    """
+    with made_ready(opened, given, config) as classifier:
+        targets = targets_for(classifier, picture, config)
+        tell = foreseen and _telling(foreseen, len(targets))
+        for target in targets:
+            yield report_on(classifier, picture, config, started, tell, target)
+            tell = None
+
+
+def _telling(foreseen: Foreseen, targets: int) -> Foreseen:
+    return lambda one: foreseen(replace(one, targets=targets))
+
+
 def foresee(opened: Opened, given: Hints, picture: Picture, config: Config) -> Forecast:
     """Return what ``make_report`` will cost, by a few passes of the model; raises the same."""
     with made_ready(opened, given, config) as classifier:
-        return _foreseen(make_subject(classifier, picture, config))
+        targets = targets_for(classifier, picture, config)
+        one = _foreseen(make_subject(classifier, picture, config, targets[0]))
+        return replace(one, targets=len(targets))
+
+
+def choose_layer(opened: Opened, given: Hints, picture: Picture, config: Config) -> LayerChoice:
+    """Return how the layer of class activation maps is chosen for a picture; raises the same."""
+    with made_ready(opened, given, config) as classifier:
+        target = targets_for(classifier, picture, config)[0]
+        subject = make_subject(classifier, picture, config, target)
+        index = subject.prediction.target.index
+        return subject.classifier.layer_search(subject.pixels, index, config.layer).choice
 
 
 @contextmanager
@@ -101,11 +139,13 @@ def report_on(
     config: Config,
     started: Started = _ignore,
     foreseen: Foreseen | None = None,
+    target: Target | None = None,
 ) -> tuple[Report, Arrays]:
     """Return the report on one picture by a model that is ready, and the arrays behind it.
 
     ``started`` hears the name of each stage; ``foreseen``, where there is one, what all this will
-    cost, before it starts. Raises UsageError for names that do not exist and
+    cost, before it starts; ``target`` is what to explain, else what ``config`` asks for. Raises
+    UsageError for names that do not exist and for several targets, and
     ImageError for a picture that cannot be used. A method or metric that fails is in the report as
     skipped.
     """
@@ -114,7 +154,7 @@ def report_on(
     ledger = provenance.Ledger(started, lambda: (counter.forward, counter.backward))
     gathered = _Gathered([], [], [], [], {}, {})
     with ledger.stage("prediction"):
-        subject = make_subject(classifier, picture, config)
+        subject = make_subject(classifier, picture, config, target)
     if foreseen is not None:
         with ledger.stage("pre-flight"):
             foreseen(_foreseen(subject))
@@ -251,6 +291,7 @@ def _report(subject: Subject, gathered: _Gathered, ledger: provenance.Ledger) ->
         model=subject.classifier.record,
         image=image_record(subject),
         prediction=subject.prediction,
+        layer=subject.classifier.layer_choice(subject.config.layer),
         attributions=tuple(gathered.attributions),
         measurements=tuple(gathered.measurements),
         skipped=tuple(gathered.skipped),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from reportgen.attribution import METHODS, finding_work
+from reportgen.attribution import METHODS
+from reportgen.classifier.black_box import BlackBox
 from reportgen.classifier.classifier import Classifier
 from reportgen.classifier.evaluator import Evaluator
 from reportgen.classifier.layers import FeatureLayer
@@ -25,10 +26,12 @@ from reportgen.config import Config
 from reportgen.errors import NotApplicable, UsageError
 from reportgen.metrics import METRICS
 from reportgen.metrics.base import Plan
+from reportgen.metrics.destroyed import NEEDS as WEIGHTS_DRAWN
 from reportgen.metrics.planning import planned
 from reportgen.work import Size, Work
 
 _FEATURE_MAP = "feature map"
+_PREDICTIONS = "predictions"
 _TIMED = 8
 
 
@@ -43,11 +46,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What reports on ``pictures`` pictures will cost: passes, seconds and memory.
+    """What reports on ``targets`` targets of ``pictures`` pictures will cost.
 
-    The steps are those of one picture. ``memory`` is what a pass of ``batch_size`` pictures needs
-    with the model's weights, in bytes; None where it cannot be measured. The number of passes may
-    depend on the picture, and what is done between them is not in the seconds.
+    That is passes, seconds and memory. The steps are those of one report. ``memory`` is what a pass
+    of ``batch_size`` pictures needs with the model's weights, in bytes; None where it cannot be
+    measured. The number of passes may depend on the picture, and what is done between them is not
+    in the seconds.
     """
 
     methods: tuple[Step, ...]
@@ -56,6 +60,7 @@ class Forecast:
     batch_size: int
     memory: int | None
     pictures: int = 1
+    targets: int = 1
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -64,13 +69,13 @@ class Forecast:
 
     @property
     def work(self) -> Work:
-        """The passes of all steps and pictures."""
-        return sum((step.work for step in self.steps), Work()) * self.pictures
+        """The passes of all steps, pictures and targets."""
+        return sum((step.work for step in self.steps), Work()) * (self.pictures * self.targets)
 
     @property
     def seconds(self) -> float:
         """The seconds of all passes."""
-        return sum(step.seconds for step in self.steps) * self.pictures
+        return sum(step.seconds for step in self.steps) * self.pictures * self.targets
 
 
 @dataclass(frozen=True)
@@ -134,11 +139,14 @@ def fit_batches(classifier: Classifier, config: Config) -> Footprint | None:
 def forecast(classifier: Classifier, config: Config, asked: Asked) -> Forecast:
     """Return what the steps ``asked`` for will cost, by the speed of this network on this device.
 
-    The speed is measured on one batch of the picture, forward, and forward and back.
+    The speed is measured on one batch of the picture, forward, and forward and back. What needs
+    more than predictions is left out where the model gives no more.
     """
+    asked = _possible(asked) if classifier.record.predictions_only else asked
     found = classifier.footprint
     height, width = asked.pixels.shape[-2:]
-    size = Size(height, width, asked.segments, _channels(classifier, asked))
+    channels, search = _layer(classifier, asked)
+    size = Size(height, width, asked.segments, channels)
     plan = Plan(
         config=config,
         methods=tuple(asked.methods),
@@ -149,7 +157,7 @@ def forecast(classifier: Classifier, config: Config, asked: Asked) -> Forecast:
     )
     speed, evaluator = _speed(classifier, asked), classifier.evaluator
     return Forecast(
-        methods=_steps(_methods(config, asked.methods, size), speed),
+        methods=_steps(_methods(config, asked.methods, size, search), speed),
         metrics=_steps(planned({name: METRICS[name] for name in asked.metrics}, plan), speed),
         device=classifier.device.type,
         batch_size=evaluator.batch_size,
@@ -157,16 +165,25 @@ def forecast(classifier: Classifier, config: Config, asked: Asked) -> Forecast:
     )
 
 
+def _possible(asked: Asked) -> Asked:
+    """Return what can be done with predictions alone."""
+    return replace(
+        asked,
+        methods=[name for name in asked.methods if METHODS[name].card.needs == _PREDICTIONS],
+        metrics=[name for name in asked.metrics if METRICS[name].card.needs != WEIGHTS_DRAWN],
+    )
+
+
 def _steps(works: Mapping[str, Work], speed: Speed) -> tuple[Step, ...]:
     return tuple(Step(name, work, speed.seconds(work)) for name, work in works.items())
 
 
-def _methods(config: Config, names: Sequence[str], size: Size) -> Mapping[str, Work]:
-    """Return the work of each method; the layer is found by the first that looks at it."""
+def _methods(config: Config, names: Sequence[str], size: Size, search: Work) -> Mapping[str, Work]:
+    """Return the work of each method; the first that looks at a layer has found it."""
     works = {name: METHODS[name].work(config, size) for name in names}
     first = next((name for name in names if _looks_at_layer(name)), None)
     if first is not None:
-        works[first] += finding_work(config)
+        works[first] += search
     return works
 
 
@@ -174,20 +191,32 @@ def _looks_at_layer(name: str) -> bool:
     return METHODS[name].card.granularity == _FEATURE_MAP
 
 
-def _channels(classifier: Classifier, asked: Asked) -> int:
-    """Return the channels of the layer, 0 where no method looks at one or none is found."""
+def _layer(classifier: Classifier, asked: Asked) -> tuple[int, Work]:
+    """Return the channels of the layer, and what finding it took.
+
+    No channels where no method looks at a layer, or none is found.
+    """
     if not any(map(_looks_at_layer, asked.methods)):
-        return 0
+        return 0, Work()
+    counter = classifier.evaluator.counter
+    before = Work(counter.forward, counter.backward)
     try:
         layer = asked.layer()
     except NotApplicable:
-        return 0
+        layer = None
+    search = Work(counter.forward, counter.backward) + before * -1
+    if layer is None:
+        return 0, search
     activation = classifier.evaluator.features(asked.pixels[None], layer)
-    return int(layer.grid.spatial(activation).shape[1])
+    return int(layer.grid.spatial(activation).shape[1]), search
 
 
 def _footprint(classifier: Classifier) -> Footprint:
     evaluator = classifier.evaluator
+    if isinstance(evaluator.network, BlackBox):
+        raise NotApplicable(
+            f"the memory of a pass cannot be measured, because {evaluator.network.reason}"
+        )
     shape = (classifier.record.preprocessing.channels, *classifier.record.preprocessing.crop)
     pixels = torch.zeros(evaluator.fixed_batch or 2, *shape, device=classifier.device)
     copies = (evaluator.copies.folded, evaluator.copies.reduced)
@@ -202,6 +231,8 @@ def _speed(classifier: Classifier, asked: Asked) -> Speed:
     count = min(_TIMED, evaluator.batch_size)
     pixels = asked.pixels.expand(count, *asked.pixels.shape)
     forward = _timed(evaluator, lambda: evaluator.stream(count, lambda i, j: pixels[i:j]))
+    if classifier.record.predictions_only:
+        return Speed(forward / count, forward / count)
     both = _timed(evaluator, lambda: _gradient(evaluator, pixels, asked.target))
     return Speed(forward / count, both / count)
 

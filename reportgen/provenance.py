@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ PACKAGES = (
     "captum", "grad-cam", "lime", "matplotlib", "numpy", "pillow", "scikit-image", "scipy",
     "shap", "torch", "torchvision", "weasyprint",
 )  # fmt: skip
+
+OPTIONAL = ("onnx2torch", "onnxruntime", "timm", "transformers")
+"""Packages that open some models; of no influence on the reports of others."""
 
 Counts = Callable[[], tuple[int, int]]
 
@@ -49,7 +53,8 @@ class Ledger:
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that decide a report's numbers and looks."""
-    return {name: found for name in PACKAGES if (found := _version(name))}
+    names = (*PACKAGES, *(name for name in OPTIONAL if name in sys.modules))
+    return {name: found for name in sorted(names) if (found := _version(name))}
 
 
 def own_version() -> str:

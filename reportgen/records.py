@@ -10,32 +10,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
 
-SCHEMA_VERSION: Literal["1.2"] = "1.2"
+from reportgen.frozen import Record as Record
+from reportgen.layer_records import LayerChoice
+from reportgen.subject_records import Box as Box
+from reportgen.subject_records import ImageRecord as ImageRecord
+from reportgen.subject_records import Mask as Mask
+from reportgen.subject_records import ModelRecord as ModelRecord
+from reportgen.subject_records import OwnNormalisation as OwnNormalisation
+from reportgen.subject_records import Preprocessing as Preprocessing
+from reportgen.subject_records import Source as Source
+from reportgen.subject_records import Sourced as Sourced
+
+SCHEMA_VERSION: Literal["1.3"] = "1.3"
 # 1.0 has no quantities, yardsticks and costs; what it lacks has a default.
-READABLE_VERSIONS = ("1.0", "1.1", "1.2")
+READABLE_VERSIONS = ("1.0", "1.1", "1.2", "1.3")
 
-Source = Literal[
-    "file", "weights metadata", "model.toml", "option", "argument", "detected", "assumed"
-]
 Direction = Literal["higher is better", "lower is better", "descriptive"]
 Form = Literal["decimal", "percent", "count"]
 Granularity = Literal["pixels", "patches", "segments", "feature map"]
 Severity = Literal["problem", "caution", "note", "pass"]
-
-
-class Record(BaseModel):
-    """A frozen value; unknown fields, NaN and infinities are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Sourced(Record):
-    """A value together with where it came from; ``source`` "assumed" is listed as such."""
-
-    value: JsonValue
-    source: Source
 
 
 class Quantity(Record):
@@ -80,73 +75,6 @@ class Card(Record):
     class_agnostic: bool = False
 
 
-class Preprocessing(Record):
-    """How a picture becomes the tensor the network sees.
-
-    The short side (``resize`` an int) or both sides (``resize`` = height, width) are resized, then
-    the centre ``crop`` (height, width) is cut, values are scaled to [0, 1], and each channel is
-    normalised as (value - mean) / std.
-    """
-
-    channels: int
-    resize: int | tuple[int, int]
-    crop: tuple[int, int]
-    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-class ModelRecord(Record):
-    """The model as it was opened. Hashes are hexadecimal SHA-256."""
-
-    name: str
-    format: str
-    architecture: str
-    file_sha256: str | None
-    weights_sha256: str
-    parameters: int
-    classes: int
-    head: Sourced
-    labels: Sourced
-    preprocessing: Preprocessing
-    preprocessing_sources: Mapping[str, Source]
-    trusted_pickle: bool = False
-    notes: tuple[str, ...] = ()
-
-
-class Box(Record):
-    """A rectangle in pixels of the oriented original picture; right and bottom are exclusive."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-
-class Mask(Record):
-    """Where the user said that the object is: a file by name and SHA-256, or boxes as text.
-
-    ``share`` in [0, 1] is how much of what the network sees is marked.
-    """
-
-    name: str
-    sha256: str | None
-    share: float
-
-
-class ImageRecord(Record):
-    """The picture as it was read. Sizes are of the picture after orientation, in pixels."""
-
-    name: str
-    sha256: str
-    width: int
-    height: int
-    mode: str
-    crop: Box
-    notes: tuple[str, ...] = ()
-    mask: Mask | None = None
-
-
 class ClassScore(Record):
     """One class: its index, label, probability in [0, 1], and score before the probability."""
 
@@ -156,12 +84,33 @@ class ClassScore(Record):
     score: float
 
 
+class Contrast(Record):
+    """Two classes, where what is explained is why the ``first`` and not the ``second``."""
+
+    first: ClassScore
+    second: ClassScore
+
+
 class Prediction(Record):
-    """What the model said: the top classes in descending order, and the class explained."""
+    """What the model said: the top classes in descending order, and the class explained.
+
+    In a ``contrast`` the target stands for "the first rather than the second": its score is the
+    difference of their scores, its probability p1 / (p1 + p2), its index the number of classes.
+    Where a picture may have several labels, those of ``threshold`` or more hold, and all of them
+    are in ``top``; the threshold is None where one class wins.
+    """
 
     top: tuple[ClassScore, ...]
     target: ClassScore
-    target_source: Literal["top class", "option"]
+    target_source: Literal["top class", "option", "threshold"]
+    contrast: Contrast | None = None
+    threshold: float | None = None
+
+    @property
+    def holding(self) -> tuple[ClassScore, ...]:
+        """The labels that hold; none where one class wins."""
+        least = self.threshold
+        return () if least is None else tuple(e for e in self.top if e.probability >= least)
 
 
 class Attribution(Record):
@@ -345,10 +294,11 @@ class Run(Record):
 class Report(Record):
     """The Model Explainability Report of one model and one picture."""
 
-    schema_version: Literal["1.0", "1.1", "1.2"] = SCHEMA_VERSION
+    schema_version: Literal["1.0", "1.1", "1.2", "1.3"] = SCHEMA_VERSION
     model: ModelRecord
     image: ImageRecord
     prediction: Prediction
+    layer: LayerChoice | None = None
     attributions: tuple[Attribution, ...]
     measurements: tuple[Measurement, ...]
     skipped: tuple[Skipped, ...]
@@ -365,10 +315,8 @@ class Report(Record):
 
     def measurement(self, metric: str, subject: str) -> Measurement | None:
         """Return the measurement of ``metric`` for ``subject``, or None where there is none."""
-        for measurement in self.measurements:
-            if (measurement.metric, measurement.subject) == (metric, subject):
-                return measurement
-        return None
+        found = (m for m in self.measurements if (m.metric, m.subject) == (metric, subject))
+        return next(found, None)
 
     def fact(self, name: str) -> Fact | None:
         """Return the fact called ``name``, or None."""

@@ -17,6 +17,7 @@ from typing import IO
 from reportgen.classifier.classifier import Classifier
 from reportgen.classifier.metadata import Hints
 from reportgen.classifier.opened import Opened
+from reportgen.classifier.targets import check_single
 from reportgen.config import Config
 from reportgen.errors import ReportgenError, UsageError
 from reportgen.image import Picture
@@ -133,8 +134,7 @@ def _made_ready(contenders: Sequence[Contender], config: Config) -> Iterator[lis
         for contender in contenders:
             made = made_ready(contender.opened, contender.given, config)
             classifier = stack.enter_context(made)
-            if config.target:
-                classifier.find_target(config.target)
+            check_single(config.target, classifier.labels)
             ready.append(Ready(contender.key, classifier))
         yield ready
 

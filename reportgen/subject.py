@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reportgen.attribution import Request, layer_finder
-from reportgen.attribution.segmentation import segment
+from reportgen.attribution.segmentation import FEWEST, segment
 from reportgen.classifier.classifier import Classifier
 from reportgen.classifier.layers import FeatureLayer
 from reportgen.classifier.preprocessing import Prepared, display_copy, prepare, prepare_mask
+from reportgen.classifier.targets import Target
 from reportgen.config import Config
 from reportgen.image import Picture
 from reportgen.mask import mask_for, mask_source, open_mask
@@ -47,7 +48,7 @@ class Subject:
         Another target or seed in ``config`` than the run's is honoured.
         """
         index = self.prediction.target.index
-        if config.target != self.config.target:
+        if config.target != self.config.target:  # a metric looks at another class
             index = self.classifier.find_target(config.target)
         return Request(
             classifier=self.classifier,
@@ -60,10 +61,27 @@ class Subject:
         )
 
 
-def make_subject(classifier: Classifier, picture: Picture, config: Config) -> Subject:
-    prepared = prepare(picture.image, classifier.record.preprocessing)
+def targets_for(classifier: Classifier, picture: Picture, config: Config) -> tuple[Target, ...]:
+    """Return what ``config.target`` asks for of the picture, one or several targets.
+
+    Raises UsageError for a target that the model does not know.
+    """
+    prepared = prepare(picture.image, classifier.record.preprocessing, picture.planes)
+    return classifier.targets(prepared.pixels.to(classifier.device), config.target)
+
+
+def make_subject(
+    classifier: Classifier, picture: Picture, config: Config, target: Target | None = None
+) -> Subject:
+    """Return the picture as the network sees it, with what the network says of it.
+
+    ``target`` is what to explain, else what ``config`` asks for. Raises UsageError for a target
+    that the model does not know, or for several.
+    """
+    prepared = prepare(picture.image, classifier.record.preprocessing, picture.planes)
     pixels = prepared.pixels.to(classifier.device)
-    prediction = classifier.predict(pixels, config.target)
+    prediction = classifier.predict(pixels, target or config.target)
+    classifier = classifier.explaining(prediction.contrast)
     segments, kind = segment(prepared.pixels, config)
     mask = _mask(picture, classifier.record.preprocessing, config)
     places, index = torch.from_numpy(segments).to(pixels.device), prediction.target.index
@@ -93,7 +111,7 @@ def image_record(subject: Subject) -> ImageRecord:
         height=height,
         mode=picture.mode,
         crop=subject.prepared.crop,
-        notes=(*picture.notes, *subject.prepared.notes),
+        notes=(*picture.notes, *subject.prepared.notes, *_segment_notes(subject)),
         mask=subject.mask_record,
     )
 
@@ -109,6 +127,13 @@ def pictures(subject: Subject) -> Mapping[str, NDArray[np.generic]]:
         "input": seen,
         "crop": np.asarray(edges, dtype=np.float32),
     }
+
+
+def _segment_notes(subject: Subject) -> tuple[str, ...]:
+    asked = subject.config.segmentation
+    if subject.segmentation == asked:
+        return ()
+    return (f"cut into a grid, as {asked} found fewer than {FEWEST} segments in it",)
 
 
 def _mask(picture: Picture, preprocessing: Preprocessing, config: Config) -> Tensor | None:

@@ -276,10 +276,10 @@ class Dead(nn.Module):
 
 
 class Many(nn.Module):
-    """Returns class scores inside a dictionary."""
+    """Returns feature maps inside a dictionary, and no class scores."""
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        return {"logits": pictures.mean(dim=(2, 3))}
+        return {"features": pictures * 2, "smaller": pictures[..., ::2] * 2}
 
 
 class Map(nn.Module):
@@ -326,7 +326,7 @@ class TestBadModels:
         refuse(path, 3, "--trust-pickle")
 
     @pytest.mark.parametrize(
-        ("network", "word"), [(Dead(), "NaN"), (Many(), "logits"), (Map(), "shape")]
+        ("network", "word"), [(Dead(), "NaN"), (Many(), "features"), (Map(), "shape")]
     )
     def test_outputs_that_are_no_class_scores(
         self, refuse: Callable[..., None], tmp_path: Path, network: nn.Module, word: str
@@ -421,7 +421,7 @@ class TestOutput:
         def interrupted(*arguments: object, **named: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("reportgen.render.writer.write_report", interrupted)
+        monkeypatch.setattr("reportgen.render.target_folders.write_reports", interrupted)
         outcome = run("explain", MODEL, PICTURE, "-o", tmp_path / "out", *FAST)
         check_refused(outcome, 130, "interrupted")
         assert not (tmp_path / "out").exists()

@@ -10,6 +10,7 @@ from told_reports import (
     check,
     curve,
     everything,
+    layer_of,
     noise,
     noise_curves,
     on_mask,
@@ -24,7 +25,14 @@ from told_reports import (
 
 from reportgen import findings
 from reportgen.facts import CONSTANT_MAP
-from reportgen.records import Measurement, PrecisionCheck, Report, Skipped
+from reportgen.records import (
+    Measurement,
+    OwnNormalisation,
+    PrecisionCheck,
+    Report,
+    Skipped,
+    Sourced,
+)
 from reportgen.wording import read_wording
 
 TWO = ("gradcam", "lime")
@@ -82,13 +90,74 @@ def in_bfloat16(rank: float | None) -> Report:
     return told(report.model_copy(update={"provenance": provenance}))
 
 
+def label(probability: float, threshold: float | None = 0.5, **changes: Any) -> Report:
+    """Return a report on the label "toad", beside one that holds."""
+    top = (("newt", 0.9), ("toad", probability))
+    return report_of(top=top, threshold=threshold, **{"target": 1, **changes})
+
+
+def label_flips(*angles: float | None) -> Report:
+    sides = zip(("positive", "negative"), angles, strict=False)
+    return report_of(*(rotation(side, angle) for side, angle in sides), threshold=0.5)
+
+
+def label_noisy(severity: int, share: float) -> Report:
+    return report_of(noise("noise_flips", "shot", severity, share), threshold=0.5)
+
+
+def normalising(
+    mean: tuple[float, ...] = (0.0,) * 3, std: tuple[float, ...] = (1.0,) * 3, white: int = 1
+) -> Report:
+    """Return a report on a network that normalises by itself, after what is given."""
+    own = OwnNormalisation(mean=(0.5 * white,) * 3, std=(0.25 * white,) * 3, white=white)
+    stated = report_of().model.preprocessing.model_copy(update={"mean": mean, "std": std})
+    return report_of(own_normalisation=own, preprocessing=stated)
+
+
 CASES: Mapping[str, tuple[str, Sequence[Report], Sequence[Report]]] = {
-    "low-margin": ("caution", [top(0.5, 0.41)], [top(0.5, 0.375), top(0.5, 0.25)]),
-    "other-target": ("note", [top(0.6, 0.4, target=1)], [top(0.6, 0.4)]),
+    "low-margin": (
+        "caution",
+        [top(0.5, 0.41)],
+        [top(0.5, 0.375), top(0.5, 0.25), label(0.85), label(0.85, target=0)],
+    ),
+    "other-target": (
+        "note",
+        [top(0.6, 0.4, target=1)],
+        [top(0.6, 0.4), label(0.6), label(0.2, None, target=0, contrast=(1, 0))],
+    ),
+    "contrast": ("note", [label(0.2, None, contrast=(1, 0))], [label(0.2), top(0.6, 0.4)]),
+    "label-not-held": (
+        "note",
+        [label(0.49), label(0.1), label(0.1, target=0, contrast=(1, 0))],
+        [label(0.5), label(0.2, None), label(0.1, target=0, contrast=(0, 1))],
+    ),
+    "near-threshold": (
+        "caution",
+        [label(0.41), label(0.59), label(0.41, target=0, contrast=(1, 0))],
+        [label(0.39), label(0.61), label(0.41, None), label(0.41, target=0)],
+    ),
+    "rotation-crosses-late": (
+        "pass",
+        [label_flips(None, 15.0), label_flips(15.01)],
+        [label_flips(20, 14.99), label_flips(None), flips(None, 15.0)],
+    ),
+    "rotation-crosses": ("caution", [label_flips(5.0)], [label_flips(15.0), flips(5.0)]),
+    "noise-crosses shot": ("caution", [label_noisy(2, 0.5)], [label_noisy(3, 1.0), noisy(2, 0.5)]),
     "assumed": (
         "caution",
-        [report_of(preprocessing_sources={"mean": "assumed"})],
+        [
+            report_of(preprocessing_sources={"mean": "assumed"}),
+            report_of(head=Sourced(value="probabilities", source="assumed")),
+        ],
         [report_of(preprocessing_sources={"mean": "option"}), report_of()],
+    ),
+    "normalised-twice": (
+        "caution",
+        [
+            normalising((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+            normalising(std=(1 / 255,) * 3),
+        ],
+        [normalising(), normalising(std=(1 / 255,) * 3, white=255), report_of()],
     ),
     "trusted-pickle": ("note", [report_of(trusted_pickle=True)], [report_of()]),
     "precision-reduced": ("note", [in_bfloat16(0.99)], [in_bfloat16(0.98), report_of()]),
@@ -233,6 +302,11 @@ CASES: Mapping[str, tuple[str, Sequence[Report], Sequence[Report]]] = {
         [noisy(2, 0.5), noisy(1, 1.0)],
         [noisy(3, 1.0), noisy(2, 0.49), report_of()],
     ),
+    "layer-fails": (
+        "caution",
+        [report_of(layer=layer_of("fails", "option"))],
+        [report_of(), *(report_of(layer=layer_of(o, "option")) for o in ("passes", "undecided"))],
+    ),
     "sensitive-map gradcam": (
         "caution",
         [report_of(sensitivity("gradcam", 0.501))],
@@ -258,6 +332,12 @@ def test_a_rule_holds_beyond_its_threshold_only(rule: str) -> None:
 def test_a_small_rotation_is_graver(angle: float, severity: str | None) -> None:
     found = rules(flips(None, angle)).get("rotation-flips")
     assert (found and found.severity) == severity
+
+
+def test_a_small_rotation_is_graver_for_a_label_too() -> None:
+    assert rules(label_flips(4.99))["rotation-crosses"].severity == "problem"
+    assert not [rule for rule in rules(label_flips(4.99)) if rule.startswith("rotation-flips")]
+    assert "noise-flips shot" not in rules(label_noisy(1, 1.0))
 
 
 def test_every_sentence_is_of_a_rule_tested_here_and_every_rule_has_one() -> None:

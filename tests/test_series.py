@@ -132,8 +132,8 @@ class TestFiles:
     def test_a_report_is_the_one_that_explain_makes(self, tmp_path: Path) -> None:
         model = network()
         run([picture(0), picture(1)], tmp_path, model)
-        written, arrays = read_report(tmp_path / "images" / "0002-image" / "report.json")
-        alone = reportgen.explain(model, picture(1), TINY)
+        written, arrays = read_report(tmp_path / "images" / "0001-image" / "report.json")
+        alone = reportgen.explain(model, picture(0), TINY)
         same = {"run": written.run}
         assert written == Report.model_validate_json(
             alone.report.model_copy(update=same).model_dump_json()
@@ -180,7 +180,11 @@ class TestTable:
     def test_passes_of_all_reports_are_added_up(self, tmp_path: Path) -> None:
         one = run([picture(0)], tmp_path / "one").provenance.passes
         three = run([picture(0)] * 3, tmp_path / "three").provenance.passes
-        assert [3 * p.forward for p in one] == [p.forward for p in three]
+        for alone, together in zip(one, three, strict=True):
+            if alone.stage == "gradcam":  # the layer is looked for once, for all pictures
+                assert alone.forward < together.forward < 3 * alone.forward
+            else:
+                assert 3 * alone.forward == together.forward
 
 
 class TestFailures:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from reportgen.facts import facts_of
 from reportgen.findings import findings_of
+from reportgen.layer_records import LayerCandidate, LayerCheck, LayerChoice, Outcome
 from reportgen.metrics import METRICS
 from reportgen.metrics.yardstick import placed
 from reportgen.narrative.templates import sections_of
@@ -17,6 +18,7 @@ from reportgen.records import (
     Box,
     Card,
     ClassScore,
+    Contrast,
     Direction,
     Fact,
     Finding,
@@ -69,17 +71,19 @@ def report_of(
     methods: Sequence[str] = ("gradcam",),
     skipped: Sequence[Skipped] = (),
     seconds: float = 1.0,
+    layer: LayerChoice | None = None,
     **changes: Any,
 ) -> Report:
     """Return the told report; ``changes`` are of the model and the prediction, by field name."""
     model = {name: changes.pop(name) for name in list(changes) if name in ModelRecord.model_fields}
     notes = changes.pop("notes_of", {})
-    assert not set(changes) - {"top", "target"}
+    assert not set(changes) - {"top", "target", "threshold", "contrast"}
     return told(
         Report(
             model=_model().model_copy(update=model),
             image=_IMAGE,
             prediction=_prediction(**changes),
+            layer=layer,
             attributions=tuple(attribution(m, *notes.get(m, ())) for m in methods),
             measurements=measurements,
             skipped=tuple(skipped),
@@ -91,6 +95,24 @@ def report_of(
             run=Run(created="2026-01-02T03:04:05+00:00", seconds={"prediction": seconds}),
         )
     )
+
+
+def layer_of(removal: Outcome, source: Literal["option", "detected"] = "detected") -> LayerChoice:
+    """Return the choice of a layer with this outcome of its last check, and a runner-up."""
+    candidates = tuple(
+        LayerCandidate(
+            name=name, height=7, width=7, layout="tokens", prefix=1, channels=64,
+            checks=(
+                LayerCheck(key="finite", outcome="passes"),
+                LayerCheck(key="removal", outcome=removal, value=score),
+            ),
+        )
+        for name, score in (("layer4.2", 2.5), ("layer3", 1.5))
+    )  # fmt: skip
+    return LayerChoice(
+        source=source, chosen="layer4.2", runner_up="layer3", candidates=candidates,
+        noise_maps=5, noise_mean=0.1, noise_sd=0.2,
+    )  # fmt: skip
 
 
 def fact(report: Report, name: str) -> Fact:
@@ -286,13 +308,31 @@ def everything(methods: Sequence[str] = tuple(TITLES)) -> list[Measurement]:
 def _prediction(
     top: Sequence[tuple[str, float]] = (("newt", 0.7), ("toad", 0.2), ("frog", 0.1)),
     target: int = 0,
+    threshold: float | None = None,
+    contrast: tuple[int, int] | None = None,
 ) -> Prediction:
     classes = tuple(
         ClassScore(index=i, label=label, probability=value, score=9.0 - i)
         for i, (label, value) in enumerate(top)
     )
-    source = "option" if target else "top class"
-    return Prediction(top=classes, target=classes[target], target_source=source)
+    source = "option" if target or contrast else "top class"
+    asked = Prediction(
+        top=classes, target=classes[target], target_source=source, threshold=threshold
+    )
+    return _contrasted(asked, *contrast) if contrast else asked
+
+
+def _contrasted(prediction: Prediction, one: int, other: int) -> Prediction:
+    """Return the prediction in which it is explained why the one class and not the other."""
+    first, second = prediction.top[one], prediction.top[other]
+    target = ClassScore(
+        index=len(prediction.top),
+        label=f"{first.label} rather than {second.label}",
+        probability=first.probability / (first.probability + second.probability),
+        score=first.score - second.score,
+    )
+    both = Contrast(first=first, second=second)
+    return prediction.model_copy(update={"target": target, "contrast": both})
 
 
 def _model() -> ModelRecord:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 from reportgen.attribution import (
     ablationcam,
+    attention_relevance,
+    attention_rollout,
     eigencam,
     gradcam,
     gradient_shap,
@@ -24,13 +26,7 @@ from reportgen.attribution import (
     shap,
     smoothgrad,
 )
-from reportgen.attribution.base import (
-    Explained,
-    Method,
-    Request,
-    finding_work,
-    layer_finder,
-)
+from reportgen.attribution.base import Explained, Method, Request, layer_finder
 from reportgen.extensions import with_extensions
 
 METHODS: Mapping[str, Method] = with_extensions(
@@ -43,6 +39,8 @@ METHODS: Mapping[str, Method] = with_extensions(
         eigencam.METHOD,
         scorecam.METHOD,
         ablationcam.METHOD,
+        attention_rollout.METHOD,
+        attention_relevance.METHOD,
         shap.METHOD,
         lime.METHOD,
         integrated_gradients.METHOD,
@@ -57,4 +55,4 @@ METHODS: Mapping[str, Method] = with_extensions(
     ),
 )
 
-__all__ = ["METHODS", "Explained", "Method", "Request", "finding_work", "layer_finder"]
+__all__ = ["METHODS", "Explained", "Method", "Request", "layer_finder"]

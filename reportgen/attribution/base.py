@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,23 +39,8 @@ class Request:
 def layer_finder(
     classifier: Classifier, pixels: Tensor, target: int, name: str = ""
 ) -> Callable[[], FeatureLayer]:
-    """Return what finds the layer for pixels (C, H, W) at its first call, and remembers it."""
-
-    @cache
-    def find() -> FeatureLayer:
-        return classifier.feature_layer(pixels, target, name)
-
-    return find
-
-
-def finding_work(config: Config) -> Work:
-    """Return what finding the layer costs, once for all methods, in every format of a network.
-
-    Exact for a named layer, and where the last feature map receives a gradient, as in most
-    convolutional networks. Each one that is passed over, as after a transformer's last block, adds
-    one image forward and at most one backward.
-    """
-    return Work(2) if config.layer else Work(3, 1)
+    """Return what finds the layer for pixels (C, H, W), which the classifier remembers."""
+    return partial(classifier.feature_layer, pixels, target, name)
 
 
 @dataclass(frozen=True)
@@ -81,7 +66,7 @@ class Method:
 
     ``explain`` raises NotApplicable where the method cannot explain this model. ``work`` says how
     many images one map of one picture sends through the network, as the evaluator will count them;
-    ``finding_work`` is not part of it, nor what is run again when memory runs out. ``options`` are
+    finding the layer is not part of it, nor what is run again when memory runs out. ``options`` are
     names of Config; seed and target, on which every map may depend, are not among them.
     """
 

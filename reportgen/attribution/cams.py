@@ -64,7 +64,7 @@ def enlarged(
 
 
 def _chooser(request: Request) -> str:
-    return "option" if request.config.layer else "last feature map that receives a gradient"
+    return "option" if request.config.layer else "self-test of the network's last feature maps"
 
 
 def negative_share(card: Card, sums: Tensor) -> Measurement:

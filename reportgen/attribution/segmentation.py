@@ -11,12 +11,17 @@ from pydantic import JsonValue
 from skimage.color import gray2rgb
 from skimage.segmentation import quickshift, relabel_sequential, slic
 from torch import Tensor
+from torch.nn import functional as F
 
 from reportgen.config import Config
 
 Segments = NDArray[np.int64]
-_FEWEST = 4
-_PIXELS_EACH = 9
+FEWEST = 4
+"""The fewest segments that say anything."""
+
+_PIXELS_EACH = 16  # four by four
+# What takes seconds on 1024 pixels finds the same segments on fewer; a grid costs nothing.
+_LARGEST_SIDES: Mapping[str, int] = {"slic": 512, "quickshift": 384}
 
 
 # Of quickshift, those of the lime library; of SLIC, scikit-image's default.
@@ -42,15 +47,20 @@ def segmentation_settings(config: Config) -> dict[str, JsonValue]:
 def segment(pixels: Tensor, config: Config) -> tuple[Segments, str]:
     """Return the segments (H, W) of pixels (C, H, W), numbered from 0, and how they were found.
 
-    The number asked for shrinks on small pictures, so that a segment keeps about nine pixels;
-    where an algorithm finds fewer than four segments, a grid takes its place.
+    The number asked for shrinks on small pictures, so that a segment keeps about 4x4 pixels; where
+    an algorithm finds fewer than four segments, a grid takes its place. In pictures of more than
+    512 pixels (384 for quickshift) each of them is a square of several pixels to the algorithm.
     """
-    picture = pixels.detach().cpu().permute(1, 2, 0).double().numpy()
-    count = max(_FEWEST, min(config.segments, picture.shape[0] * picture.shape[1] // _PIXELS_EACH))
+    height, width = pixels.shape[-2:]
+    count = max(FEWEST, min(config.segments, height * width // _PIXELS_EACH))
     kind: str = config.segmentation
-    found = SEGMENTATIONS[kind](picture, count, config.seed)
-    if len(np.unique(found)) < _FEWEST:
-        kind, found = "grid", _grid(picture, count, config.seed)
+    step = -(-max(height, width) // _LARGEST_SIDES.get(kind, max(height, width)))
+    reduced = F.avg_pool2d(pixels.detach().cpu()[None], step, ceil_mode=True)[0]
+    picture = reduced.permute(1, 2, 0).double().numpy()
+    small = SEGMENTATIONS[kind](picture, count, config.seed)
+    found = small.repeat(step, axis=0).repeat(step, axis=1)[:height, :width]
+    if len(np.unique(found)) < FEWEST:
+        kind, found = "grid", _grid(found, count, config.seed)
     return relabel_sequential(found + 1)[0].astype(np.int64) - 1, kind
 
 
@@ -60,10 +70,11 @@ def _slic(picture: NDArray[np.float64], count: int, seed: int) -> Segments:
 
 def _quickshift(picture: NDArray[np.float64], count: int, seed: int) -> Segments:
     rgb = gray2rgb(picture[..., 0]) if picture.shape[2] == 1 else picture
-    return np.asarray(quickshift(rgb, rng=seed, **PARAMETERS["quickshift"]))
+    colours = rgb.shape[2] == 3
+    return np.asarray(quickshift(rgb, rng=seed, convert2lab=colours, **PARAMETERS["quickshift"]))
 
 
-def _grid(picture: NDArray[np.float64], count: int, seed: int) -> Segments:
+def _grid(picture: NDArray[Any], count: int, seed: int) -> Segments:
     height, width = picture.shape[:2]
     rows = max(2, round((count * height / width) ** 0.5))
     columns = max(2, round(count / rows))

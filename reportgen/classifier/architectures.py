@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from reportgen.classifier.fitting import Shapes, compare, shapes_of
+from reportgen.classifier.fitting import Shapes, likeness, shapes_of
 from reportgen.classifier.torchvision_operators import ensure_torchvision
 from reportgen.errors import unknown_name
 
@@ -34,10 +34,10 @@ RGB = 3
 _INDEX = "architectures.json"
 _POSITIONS = "encoder.pos_embedding"
 _CANDIDATES = 6
-_LEAST_LIKENESS = 0.1
+LEAST_LIKENESS = 0.1
 
 # No layer but a head has this many outputs, so that it tells the heads.
-_UNUSUAL_CLASSES = 7919
+UNUSUAL_CLASSES = 7919
 
 # Auxiliary heads do not take part in a prediction. The published weights of both networks expect
 # them to re-normalise their input.
@@ -49,7 +49,7 @@ _INCEPTION: Mapping[str, bool] = {
 _OPTIONS: Mapping[str, Mapping[str, bool]] = {"googlenet": _INCEPTION, "inception_v3": _INCEPTION}
 
 _ALLOCATORS = frozenset({torch.empty, torch.zeros, torch.ones})
-_INITIALISERS = frozenset(
+INITIALISERS = frozenset(
     getattr(torch.Tensor, name)
     for name in ("normal_", "uniform_", "zero_", "fill_", "erfinv_", "mul_", "add_", "clamp_")
 )
@@ -85,9 +85,9 @@ def recognise(shapes: Shapes) -> Recognised | None:
 
     Batch counters must be left out; auxiliary heads too, as by ``torchvision_names``.
     """
-    names = _digest(sorted(shapes))
+    names = digest(sorted(shapes))
     for name, entry in known_architectures().items():
-        if entry.names == names and entry.shapes == _digest(_open_shapes(shapes, entry)):
+        if entry.names == names and entry.shapes == digest(_open_shapes(shapes, entry)):
             return _read(name, entry, shapes)
     return None
 
@@ -106,6 +106,12 @@ def build(recognised: Recognised) -> nn.Module:
     return network
 
 
+def known_heads() -> tuple[str, ...]:
+    """Return the names that a linear head has in torchvision's classifiers."""
+    places = (head.rpartition(".")[0] for e in known_architectures().values() for head in e.heads)
+    return tuple(dict.fromkeys(places))
+
+
 def closest_build(name: str, shapes: Shapes) -> nn.Module:
     """Return the architecture ``name`` with as many classes as ``shapes`` has, where they tell."""
     heads = (shapes[head] for head in known_architectures()[name].heads if head in shapes)
@@ -116,9 +122,12 @@ def closest_build(name: str, shapes: Shapes) -> nn.Module:
 def nearest(shapes: Shapes) -> str | None:
     """Return the architecture most like ``shapes`` by names and shapes, or None where none is."""
     likely = sorted(known_architectures(), key=lambda name: _distance(name, shapes))[:_CANDIDATES]
-    likeness = {name: _likeness(name, shapes) for name in likely}
-    best = max(likely, key=lambda name: likeness[name])
-    return best if likeness[best] >= _LEAST_LIKENESS else None
+    like = {
+        name: likeness(shapes_of(closest_build(name, shapes).state_dict()), shapes)
+        for name in likely
+    }
+    best = max(likely, key=lambda name: like[name])
+    return best if like[best] >= LEAST_LIKENESS else None
 
 
 @cache
@@ -157,18 +166,18 @@ def _index() -> dict[str, Any]:
 
 
 def _describe(name: str) -> Entry:
-    network = _skeleton(name, {"num_classes": _UNUSUAL_CLASSES})
+    network = _skeleton(name, {"num_classes": UNUSUAL_CLASSES})
     shapes = shapes_of(network.state_dict())
     stem = next(key for key, module in network.named_modules() if isinstance(module, nn.Conv2d))
     entry = Entry(
-        names=_digest(sorted(shapes)),
+        names=digest(sorted(shapes)),
         shapes="",
         tensors=len(shapes),
-        top=tuple(sorted(_top(shapes))),
-        heads=tuple(key for key, shape in shapes.items() if shape[:1] == (_UNUSUAL_CLASSES,)),
+        top=tuple(sorted(tops(shapes))),
+        heads=tuple(key for key, shape in shapes.items() if shape[:1] == (UNUSUAL_CLASSES,)),
         stem=stem,
     )
-    return Entry(**{**asdict(entry), "shapes": _digest(_open_shapes(shapes, entry))})
+    return Entry(**{**asdict(entry), "shapes": digest(_open_shapes(shapes, entry))})
 
 
 def _read(name: str, entry: Entry, shapes: Shapes) -> Recognised | None:
@@ -184,32 +193,35 @@ def _read(name: str, entry: Entry, shapes: Shapes) -> Recognised | None:
 
 def _open_shapes(shapes: Shapes, entry: Entry) -> list[str]:
     is_open = {(head, 0) for head in entry.heads} | {(f"{entry.stem}.weight", 1), (_POSITIONS, 1)}
+    return open_shapes(shapes, is_open)
+
+
+def open_shapes(shapes: Shapes, is_open: Collection[tuple[str, int]]) -> list[str]:
+    """Return one line for each tensor, with a question mark for each (key, dimension) left open."""
     return [
         f"{key} {['?' if (key, i) in is_open else size for i, size in enumerate(shapes[key])]}"
         for key in sorted(shapes)
     ]
 
 
-def _digest(lines: Iterable[str]) -> str:
-    # 128 bits tell apart any number of architectures, and keep the index small.
+def digest(lines: Iterable[str]) -> str:
+    """Return 128 bits of a SHA-256, which tell apart any number of architectures."""
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
 def _distance(name: str, shapes: Shapes) -> tuple[float, int]:
-    entry, top = known_architectures()[name], _top(shapes)
-    common = len(top & set(entry.top)) / len(top | set(entry.top))
-    return -common, abs(entry.tensors - len(shapes))
+    entry = known_architectures()[name]
+    return -shared(tops(shapes), entry.top), abs(entry.tensors - len(shapes))
 
 
-def _likeness(name: str, shapes: Shapes) -> float:
-    """Return the part of all tensors that are the same in both; equal only in name counts half."""
-    wanted = shapes_of(closest_build(name, shapes).state_dict())
-    misfit = compare(wanted, shapes)
-    same_name = len(wanted) - len(misfit.missing)
-    return (same_name - len(misfit.reshaped) / 2) / max(len(wanted), len(shapes))
+def shared(some: Collection[str], others: Collection[str]) -> float:
+    """Return the share of all names that is in both collections."""
+    every = {*some, *others}
+    return len(set(some) & set(others)) / len(every) if every else 0.0
 
 
-def _top(shapes: Shapes) -> set[str]:
+def tops(shapes: Shapes) -> set[str]:
+    """Return the names of the modules at the top of a network."""
     return {key.partition(".")[0] for key in shapes}
 
 
@@ -233,14 +245,14 @@ def _skeleton(name: str, options: Mapping[str, Any]) -> nn.Module:
     ensure_torchvision()
     from torchvision import models
 
-    with _Unfilled():
+    with Unfilled():
         network: nn.Module = models.get_model(
             name, weights=None, **_OPTIONS.get(name, {}), **options
         )
     return network
 
 
-class _Unfilled(TorchFunctionMode):
+class Unfilled(TorchFunctionMode):
     """Put what layers allocate on the meta device, do not initialise it, compute the rest as usual.
 
     ``torch.device("meta")`` would not do: some architectures compute their widths with tensors.
@@ -254,7 +266,7 @@ class _Unfilled(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         options = dict(kwargs or {})
-        if func in _INITIALISERS and args[0].is_meta:
+        if func in INITIALISERS and args[0].is_meta:
             return args[0]
         if func in _ALLOCATORS and options.get("device") is None:
             options["device"] = "meta"

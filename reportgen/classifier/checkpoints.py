@@ -6,16 +6,16 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from reportgen.classifier.factories import importable_working_directory
+from reportgen.classifier.harmless import harmless_types
 from reportgen.classifier.sniffing import FileKind, read_failure
 from reportgen.errors import ModelError
 
@@ -25,10 +25,14 @@ _REFUSED = re.compile(r"GLOBAL (\S+) was not an allowed global")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file held; ``trusted`` is set where reading it could have run any code."""
+    """What a file held; ``trusted`` is set where reading it could have run any code.
+
+    ``metadata`` is the text that a safetensors file carries beside its tensors.
+    """
 
     content: object
     trusted: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def network(self) -> nn.Module | None:
         """Return the whole network, if the file held one at its top or one level down."""
@@ -37,9 +41,11 @@ class Checkpoint:
 
 
 def read_safetensors(path: Path) -> Checkpoint:
-    """Return the tensors of a safetensors file; ModelError where it is damaged."""
+    """Return tensors and metadata of a safetensors file; ModelError where it is damaged."""
     try:
-        return Checkpoint(load_file(path))
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return Checkpoint(tensors, metadata=file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise read_failure(path, error) from None
 
@@ -47,8 +53,9 @@ def read_safetensors(path: Path) -> Checkpoint:
 def read_checkpoint(path: Path, kind: FileKind, trust_pickle: bool) -> Checkpoint:
     """Return the content of a file by torch.save or pickle, at first only tensors and plain values.
 
-    Where the file holds more, ModelError, or with ``trust_pickle`` the whole pickle, which can run
-    any code. Raises ModelError also where the file is damaged.
+    Plain are also the types in ``harmless``. Where the file holds more, ModelError, or with
+    ``trust_pickle`` the whole pickle, which can run any code. Raises ModelError also where the file
+    is damaged.
     """
     refused = _UNREADABLE
     if kind != "pickle":
@@ -64,9 +71,12 @@ def read_checkpoint(path: Path, kind: FileKind, trust_pickle: bool) -> Checkpoin
 
 
 def _read_tensors(path: Path, kind: FileKind) -> Any:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), harmless_types():
         # Newer pickle protocols than PyTorch's own are read all the same, or refused.
         warnings.filterwarnings("ignore", message="Detected pickle protocol")
+        # PyTorch's own ways to read quantised weights, which are refused afterwards.
+        warnings.filterwarnings("ignore", message="TypedStorage is deprecated")
+        warnings.filterwarnings("ignore", message="torch.quantize_per_tensor")
         mapped = kind == "checkpoint"
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 

@@ -6,20 +6,24 @@ with inside. Sums are kept in float32 or wider.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from reportgen.classifier.folding import Forward
-from reportgen.classifier.heads import Head, class_outputs
+from reportgen.classifier.heads import Head
+from reportgen.classifier.normalisation import Normalisation
+from reportgen.classifier.severed import whole
 from reportgen.errors import ModelError, NotApplicable
 
 T = TypeVar("T")
 Build = Callable[[int, int], Tensor]
+# Runs the network on a normalised batch: its output, and several activations, pictures first.
+FeatureReader = Callable[[Tensor], tuple[object, list[Tensor]]]
 
 
 class FeatureTap(Protocol):
@@ -96,8 +100,7 @@ class Evaluator:
         self,
         network: nn.Module,
         head: Head,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
+        normalisation: Normalisation,
         device: torch.device,
         batches: Batches,
         copies: Copies = Copies(),
@@ -110,11 +113,11 @@ class Evaluator:
         self.batch_size = batches.size
         self.counter = Counter()
         self._altered = False
+        self._is_whole = False
         self._fixed_batch = batches.fixed
         self._layout = batches.layout
         self._dtype = _dtype(network)
-        self._mean = torch.tensor(mean, device=device).view(-1, 1, 1)
-        self._std = torch.tensor(std, device=device).view(-1, 1, 1)
+        self.normalisation = replace(normalisation, dtype=self._dtype)
 
     @property
     def precision(self) -> str:
@@ -128,8 +131,12 @@ class Evaluator:
         return self._fixed_batch
 
     def raw(self, pixels: Tensor) -> Tensor:
-        """Return the network's outputs (n, outputs) for pixels (n, C, H, W); differentiable."""
-        return self._counted(self._outputs(self.network, self.normalised(pixels)))
+        """Return the network's outputs (n, outputs) for pixels (n, C, H, W); differentiable.
+
+        Raises NotApplicable where a gradient is wanted that would leave out a part of the network.
+        """
+        with self._recording() if pixels.requires_grad else nullcontext():
+            return self._counted(self._outputs(self.network, self.normalised(pixels)))
 
     def scores(self, pixels: Tensor) -> Tensor:
         """Return class scores (n, classes) for pixels (n, C, H, W); differentiable."""
@@ -159,6 +166,31 @@ class Evaluator:
         parts = [tap(part)[1].detach() for part in self._chunks(batch)]
         self.counter.forward += len(pixels)
         return torch.cat(parts)[: len(pixels)]
+
+    def activations(self, pixels: Tensor, reader: FeatureReader) -> list[Tensor]:
+        """Return the activations that ``reader`` reads, each in its own layout, pictures first."""
+        parts = [reader(part)[1] for part in self._chunks(self.normalised(pixels))]
+        self.counter.forward += len(pixels)
+        each = zip(*parts, strict=True)
+        return [torch.cat([t.detach() for t in tensors])[: len(pixels)] for tensors in each]
+
+    def gradients(
+        self, pixels: Tensor, reader: FeatureReader, targets: Sequence[int]
+    ) -> tuple[list[Tensor], list[list[Tensor | None]]]:
+        """Return the activations that ``reader`` reads, and each target's gradients by all of them.
+
+        ``pixels`` (n, C, H, W) are no more than one batch. Each in its own layout, pictures first;
+        a gradient is None where the score does not depend on the activation.
+        """
+        (batch,) = self._chunks(self.normalised(pixels))
+        with self._recording():
+            output, found = reader(batch)
+            self.counter.forward += len(pixels)
+        scores = self.head.scores(_widened(self.head.read(output, len(batch))))
+        by_target = [_gradients(scores[:, target].sum(), found) for target in targets]
+        self.counter.backward += len(pixels) * len(targets)
+        cut = [[None if g is None else g[: len(pixels)] for g in row] for row in by_target]
+        return [tensor.detach()[: len(pixels)] for tensor in found], cut
 
     def resumed(self, pixels: Tensor, resume: Resume, count: int, build: Build) -> Tensor:
         """Return raw outputs (count, outputs) of one picture (1, C, H, W) with other activations.
@@ -239,20 +271,22 @@ class Evaluator:
                 self._halve(error)
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Return pixels (n, C, H, W) in [0, 1] as the network wants them: (pixels - mean) / std."""
-        batch = (pixels - self._mean).div_(self._std)
-        return batch.to(self._dtype or pixels.dtype).contiguous(memory_format=self._layout)
+        """Return pixels (n, C, H, W) in [0, 1] as the network wants them."""
+        return self.normalisation(pixels).contiguous(memory_format=self._layout)
 
     def _streamed(self) -> tuple[Forward, torch.dtype | None]:
-        """Return what passes without gradients run through, and the number format of its input."""
+        """Return what passes without gradients run through, and the number format of its input.
+
+        None is the format in which pixels are normalised.
+        """
         if self.reducing and self.copies.reduced and not self._altered:
-            return self.copies.reduced, self.copies.dtype or self._dtype
+            return self.copies.reduced, self.copies.dtype
         if self.copies.folded and not self._altered:
-            return self.copies.folded, self._dtype
-        return self.network, self._dtype
+            return self.copies.folded, None
+        return self.network, None
 
     def _outputs(self, run: Forward, batch: Tensor) -> Tensor:
-        parts = [class_outputs(run(part), len(part)) for part in self._chunks(batch)]
+        parts = [self.head.read(run(part), len(part)) for part in self._chunks(batch)]
         self.counter.forward += len(batch)
         return _widened(torch.cat(parts)[: len(batch)])
 
@@ -270,7 +304,7 @@ class Evaluator:
         parts: list[Tensor] = []
         for start in range(0, count, size):
             rows = build(start, min(start + size, count))
-            output = class_outputs(found.tail(_filled_up(rows, size)), size)
+            output = self.head.read(found.tail(_filled_up(rows, size)), size)
             parts.append(_widened(output[: len(rows)]))
             self.counter.forward += len(rows) if self._fixed_batch else size
         return torch.cat(parts)
@@ -278,12 +312,23 @@ class Evaluator:
     def _feature_gradient(
         self, batch: Tensor, tap: FeatureTap, target: int
     ) -> tuple[Tensor, Tensor | None]:
-        output, activation = tap(batch)
-        scores = self.head.scores(_widened(class_outputs(output, len(batch))))
+        with self._recording():
+            output, activation = tap(batch)
+        scores = self.head.scores(_widened(self.head.read(output, len(batch))))
         if not scores.requires_grad:
             return activation.detach(), None
         total = scores[:, target].sum()
         return activation.detach(), torch.autograd.grad(total, activation, allow_unused=True)[0]
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Make a pass with a gradient; the first shows whether it reaches all of the network."""
+        if self._is_whole:
+            yield
+            return
+        with whole():
+            yield
+        self._is_whole = True
 
     def _counted(self, output: Tensor) -> Tensor:
         if output.requires_grad:
@@ -304,6 +349,15 @@ class Evaluator:
         self.batch_size = (self.batch_size + 1) // 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _gradients(score: Tensor, activations: list[Tensor]) -> list[Tensor | None]:
+    # A script returns values as they are: of one computed without a gradient, none can be asked.
+    asked = [tensor for tensor in activations if tensor.requires_grad]
+    if not score.requires_grad or not asked:
+        return [None] * len(activations)
+    found = iter(torch.autograd.grad(score, asked, retain_graph=True, allow_unused=True))
+    return [next(found) if tensor.requires_grad else None for tensor in activations]
 
 
 def _dtype(network: nn.Module) -> torch.dtype | None:
@@ -332,31 +386,3 @@ def _out_of_memory(error: Exception) -> bool:
         or "out of memory" in words
         or "can't allocate memory" in words
     )
-
-
-@contextmanager
-def borrowed(network: nn.Module) -> Iterator[None]:
-    """Use a network in eval mode with frozen parameters, and leave it as it was found.
-
-    Modes and requires-grad flags are put back on every exit; gradients are never written, because
-    frozen parameters collect none.
-    """
-    # A frozen TorchScript module has no mode any more.
-    found = [m for m in network.modules() if hasattr(m, "training")]
-    modes = [(module, module.training) for module in found]
-    flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    try:
-        if any(training for _, training in modes):
-            network.eval()
-        for parameter, _ in flags:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        _put_back(modes, flags)
-
-
-def _put_back(modes: list[tuple[Any, bool]], flags: list[tuple[Any, bool]]) -> None:
-    for parameter, flag in flags:
-        parameter.requires_grad_(flag)
-    for module, training in modes:
-        module.training = training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,16 @@ import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 
+from reportgen.classifier.exported_devices import on_cpu
 from reportgen.classifier.exported_safety import unsafe_part
 from reportgen.classifier.metadata import Hints, Known
+from reportgen.classifier.program_constants import HALF, widen_graph
 from reportgen.classifier.sniffing import read_failure
 from reportgen.errors import ModelError
 
 _METADATA = "reportgen.json"
+_INPUTS = (torch.float32, torch.uint8, *HALF)
+_CHANNELS = (1, 3, 4)
 
 # The argument of each operator that is True where the program was exported in training mode.
 _TRAINING_ARGUMENT = {"aten.batch_norm.default": 5, "aten.dropout.default": 2}
@@ -31,6 +36,7 @@ class Exported:
     metadata: str
     fixed_batch: int | None
     trusted: bool
+    notes: tuple[str, ...] = ()
 
 
 def read_exported(path: Path, trust_pickle: bool) -> Exported:
@@ -49,6 +55,7 @@ def read_exported(path: Path, trust_pickle: bool) -> Exported:
         raise read_failure(path, error) from None
     _check_mode(path, program)
     shape = _input_shape(path, program)
+    notes = _widened(network)
     return Exported(
         network=network,
         name=_class_name(program),
@@ -56,6 +63,7 @@ def read_exported(path: Path, trust_pickle: bool) -> Exported:
         metadata=contents.extra_files.get(_METADATA, ""),
         fixed_batch=_static(shape[0]),
         trusted=bool(unsafe),
+        notes=notes,
     )
 
 
@@ -65,14 +73,24 @@ def _load(path: Path, trust: bool) -> tuple[str, Any]:
 
     # One open file for both: what is loaded is what was checked.
     with path.open("rb") as file:
-        unsafe = unsafe_part(PT2ArchiveReader(file))
+        archive: Any = on_cpu(file)
+        unsafe = unsafe_part(PT2ArchiveReader(archive))
         if unsafe and not trust:
             raise ModelError(_refusal(path, unsafe))
-        file.seek(0)
-        return unsafe, load_pt2(file)
+        archive.seek(0)
+        return unsafe, load_pt2(archive)
 
 
-def _as_network(program: ExportedProgram) -> nn.Module:
+def _widened(network: fx.GraphModule) -> tuple[str, ...]:
+    """Turn weights and casts of half precision into float32, and return the note on it."""
+    halves = {tensor.dtype for tensor in network.state_dict().values()} & set(HALF)
+    if widen_graph(network) or halves:
+        network.float()
+        return ("The program was exported in half precision; it computes in float32 here.",)
+    return ()
+
+
+def _as_network(program: ExportedProgram) -> fx.GraphModule:
     # Its own module refuses eval() and enforces the declared range of batch sizes; the plain graph
     # module runs the same graph. Guards are Python text from the file, and are not compiled.
     module = program.module(check_guards=False)
@@ -95,13 +113,24 @@ def _input_shape(path: Path, program: ExportedProgram) -> tuple[Any, ...]:
         n.meta["val"] for n in program.graph.nodes if n.op == "placeholder" and n.name in names
     ]
     images = [x for x in inputs if isinstance(x, torch.Tensor) and x.ndim == 4]
-    if len(inputs) != 1 or len(images) != 1 or images[0].dtype != torch.float32:
+    if len(inputs) != 1 or len(images) != 1 or images[0].dtype not in _INPUTS:
         shapes = [f"{_type(x)} {list(getattr(x, 'shape', ()))}" for x in inputs]
         raise ModelError(
             f"The program in '{path}' takes {', '.join(shapes) or 'no input'}, where one float32 "
             "batch of pictures (batch, channels, height, width) was expected; export it with one."
         )
+    if _is_channels_last(images[0].shape):
+        raise ModelError(
+            f"The program in '{path}' takes pictures of the shape {list(images[0].shape)}, "
+            "channels last, where (batch, channels, height, width) was expected; export it with "
+            "x.permute(0, 3, 1, 2) before its first layer."
+        )
     return tuple(images[0].shape)
+
+
+def _is_channels_last(shape: Sequence[Any]) -> bool:
+    channels, last = _static(shape[1]), _static(shape[3])
+    return last in _CHANNELS and channels is not None and channels > max(_CHANNELS)
 
 
 def _hints(shape: tuple[Any, ...]) -> Hints:
@@ -116,8 +145,10 @@ def _hints(shape: tuple[Any, ...]) -> Hints:
 def _class_name(program: ExportedProgram) -> str:
     stacks = (node.meta.get("nn_module_stack") or {} for node in program.graph.nodes)
     classes = (str(kind) for stack in stacks for _, kind in stack.values())
-    # PyTorch's own placeholder for nodes that come from no module has no module in its name.
-    return next((kind for kind in classes if "." in kind), "exported graph").rpartition(".")[2]
+    # PyTorch's own placeholder for nodes that come from no module has no module in its name, and
+    # the wrapper of a packed network is not what people call it.
+    named = (kind for kind in classes if "." in kind and not kind.startswith("reportgen."))
+    return next(named, "exported graph").rpartition(".")[2]
 
 
 def _static(size: object) -> int | None:

@@ -40,6 +40,19 @@ def build_from_factory(arch: str, shapes: Shapes) -> nn.Module:
     return network
 
 
+def require_timm(name: str) -> Any:
+    """Return the library timm, or raise ModelError where the network ``name`` of it needs it."""
+    ensure_torchvision()
+    try:
+        import timm
+    except ImportError:
+        raise ModelError(
+            f"The architecture 'timm:{name}' needs timm, which is not installed; "
+            "install it with: pip install 'reportgen[timm]'."
+        ) from None
+    return timm
+
+
 @contextmanager
 def importable_working_directory() -> Iterator[None]:
     """Let modules in the working directory be imported inside the block, as ``python -m`` does."""
@@ -62,14 +75,7 @@ def _find(arch: str) -> Factory:
 
 
 def _timm_factory(name: str) -> Factory:
-    ensure_torchvision()
-    try:
-        import timm
-    except ImportError:
-        raise ModelError(
-            f"The architecture 'timm:{name}' needs timm, which is not installed; "
-            "install it with: pip install 'reportgen[timm]'."
-        ) from None
+    timm = require_timm(name)
 
     def create(num_classes: int | None = None) -> Any:
         options = {} if num_classes is None else {_CLASSES: num_classes}

@@ -68,6 +68,13 @@ def compare(wanted: Shapes, given: Shapes) -> Misfit:
     )
 
 
+def likeness(wanted: Shapes, given: Shapes) -> float:
+    """Return the share of all tensors that are the same in both; equal only in name counts half."""
+    misfit = compare(wanted, given)
+    same_name = len(wanted) - len(misfit.missing)
+    return (same_name - len(misfit.reshaped) / 2) / max(len(wanted), len(given))
+
+
 def load_weights(network: nn.Module, weights: StateDict, *, assign: bool = False) -> None:
     """Load ``weights`` into ``network``, all of them and nothing else, or raise ModelError.
 

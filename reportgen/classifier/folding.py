@@ -35,6 +35,7 @@ def folded(network: nn.Module, batch: Tensor) -> Forward | None:
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("error", TracerWarning)
             recorded = _recorded(network, batch)
             frozen = torch.jit.freeze(recorded)

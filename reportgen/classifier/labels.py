@@ -40,7 +40,7 @@ def _from_json(path: Path, text: str) -> Labels:
         content = json.loads(text)
     except ValueError as error:
         raise UsageError(f"The labels '{path}' are not valid JSON: {error}.") from None
-    ordered = _ordered(content) if isinstance(content, dict) else content
+    ordered = ordered_labels(content) if isinstance(content, dict) else content
     names = [_name(item) for item in ordered or ()]
     if not names or not all(isinstance(name, str) for name in names):
         raise UsageError(
@@ -50,8 +50,11 @@ def _from_json(path: Path, text: str) -> Labels:
     return tuple(str(name).strip() for name in names)
 
 
-def _ordered(content: Mapping[str, Any]) -> list[Any] | None:
-    """Return the labels in the order of their indices, None where an index is missing."""
+def ordered_labels(content: Mapping[str, Any]) -> list[Any] | None:
+    """Return the labels of an object from index to label, or from label to index, in order.
+
+    None where an index is missing.
+    """
     by_index = content
     if all(type(index) is int for index in content.values()):
         by_index = {str(index): label for label, index in content.items()}

@@ -1,44 +1,58 @@
-"""Which activation Grad-CAM looks at, found by running a probe and looking at the tensors.
+"""Which activation class activation maps look at: candidates are found, and each proves itself.
 
-The last feature map that still has a place for every region of the picture is taken: (n, C, h, w),
-(n, h, w, C), or tokens (n, prefix + h*w, C). A candidate is passed over where no gradient reaches
-its places, as for the patch tokens after a transformer's last block.
+A candidate has one entry for each picture and places that lie over it. Its own Grad-CAM map must be
+finite, varied, somewhere positive, and another one for another class; spots planted in the picture
+must show at their places; and its highest places must matter to the score more than those of smooth
+random maps. Of those that pass the last is taken, the nearest to the score as in Grad-CAM's paper,
+unless an earlier one leads the random maps by much more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from reportgen.classifier.evaluator import Evaluator, Resume
+from reportgen.classifier.grids import Grid
+from reportgen.classifier.layer_candidates import (
+    Reading,
+    lies_nowhere,
+    list_activations,
+    read_last,
+    read_named,
+    read_spotted,
+)
+from reportgen.classifier.layer_tests import (
+    Removal,
+    locate,
+    look,
+    removal,
+    untold,
+)
 from reportgen.classifier.taps import Taps, taps_of
-from reportgen.errors import NotApplicable, unknown_name
+from reportgen.errors import NotApplicable, UsageError, unknown_name
+from reportgen.layer_records import LayerCandidate, LayerCheck, LayerChoice
 
-_PREFIXES = (0, 1, 2, 5)
-_UNPADDED = 8
-
-
-@dataclass(frozen=True)
-class Grid:
-    """How an activation is laid out over the picture: its grid and the order of its axes."""
-
-    height: int
-    width: int
-    kind: str
-    prefix: int = 0
-
-    def spatial(self, activation: Tensor) -> Tensor:
-        """Return the activation as (n, channels, height, width): the same memory, seen so."""
-        if self.kind == "channels first":
-            return activation
-        if self.kind == "channels last":
-            return activation.permute(0, 3, 1, 2)
-        tokens = activation[:, self.prefix :].transpose(1, 2)
-        return tokens.reshape(len(tokens), -1, self.height, self.width)
+# How many candidates of each resolution are compared, by the number of resolutions.
+_SHORTLIST = {1: 6, 2: 3, 3: 2, 4: 1}
+_LISTED = 20
+# How many times the lead of a later layer an earlier one needs. Removal favours finer maps and
+# hangs on one picture; over many the last layer's maps lie on what is shown more often.
+_CLEARLY = 3
+_NONE = "no layer gives a feature map that lies over the picture and receives a gradient"
+_FAILINGS = {
+    "finite": "holds NaN or infinite values",
+    "varied": "is the same at every place",
+    "positive": "is nowhere positive",
+    "class": "is the same for another class",
+    "place": "does not follow spots planted in the picture",
+    "removal": "does no better than smooth random maps when its highest places are removed",
+}
 
 
 @dataclass(frozen=True)
@@ -55,99 +69,247 @@ class FeatureLayer:
         return self.read(batch)
 
 
-def find_grid(shape: tuple[int, ...], picture: tuple[int, int]) -> Grid | None:
-    """Return how a tensor of ``shape`` lies over a picture of (height, width), or None.
+@dataclass(frozen=True)
+class Search:
+    """What came of looking for the layer: the layer, None where there is none, and the choice."""
 
-    A grid has the picture's proportions (to within one cell) and more than one cell each way.
-    """
-    if len(shape) == 4:
-        if _fits(shape[2], shape[3], picture):
-            return Grid(shape[2], shape[3], "channels first")
-        if _fits(shape[1], shape[2], picture):
-            return Grid(shape[1], shape[2], "channels last")
-    if len(shape) == 3:
-        return _token_grid(shape[1], picture)
-    return None
+    layer: FeatureLayer | None
+    choice: LayerChoice
 
-
-def _fits(height: int, width: int, picture: tuple[int, int]) -> bool:
-    if min(height, width) < 2 or not (_side(height, picture[0]) and _side(width, picture[1])):
-        return False
-    return abs(height * picture[1] / picture[0] - width) < 1
+    def found(self) -> FeatureLayer:
+        """Return the layer; raise NotApplicable with the reason where there is none."""
+        if self.layer is None:
+            raise NotApplicable(self.choice.reason)
+        return self.layer
 
 
-def _side(cells: int, pixels: int) -> bool:
-    # Between half and full size lie no strides, only look-alikes such as 197x197 attention weights;
-    # a few pixels less than full size are unpadded convolutions.
-    return 2 * cells <= pixels + 1 or 0 <= pixels - cells <= _UNPADDED
+@dataclass(frozen=True)
+class _Tried:
+    """A reading under the grid that fits it best, and the checks made of it so far."""
 
+    reading: Reading
+    grid: Grid
+    checks: tuple[LayerCheck, ...]
 
-def _token_grid(tokens: int, picture: tuple[int, int]) -> Grid | None:
-    for prefix in (p for p in _PREFIXES if p < tokens):
-        height = round(((tokens - prefix) * picture[0] / picture[1]) ** 0.5)
-        if height and (tokens - prefix) % height == 0:
-            width = (tokens - prefix) // height
-            if _fits(height, width, picture):
-                return Grid(height, width, "tokens", prefix)
-    return None
+    @property
+    def name(self) -> str:
+        return self.reading.name
+
+    @property
+    def features(self) -> Tensor:
+        return self.grid.spatial(self.reading.activation)
+
+    @property
+    def sums(self) -> Tensor:
+        return self.reading.sums(self.grid)[0]
+
+    @property
+    def passes(self) -> bool:
+        return all(check.outcome != "fails" for check in self.checks)
+
+    @property
+    def score(self) -> float:
+        return next((c.value or 0.0 for c in self.checks if c.key == "removal"), 0.0)
+
+    def record(self) -> LayerCandidate:
+        return LayerCandidate(
+            name=self.name,
+            height=self.grid.height,
+            width=self.grid.width,
+            layout=self.grid.kind,
+            prefix=self.grid.prefix,
+            channels=self.features.shape[1],
+            checks=self.checks,
+        )
 
 
 def find_layer(evaluator: Evaluator, pixels: Tensor, target: int, name: str = "") -> FeatureLayer:
-    """Return the layer for Grad-CAM on pixels (1, C, H, W): ``name``, or the last that is usable.
+    """Return the layer for Grad-CAM on pixels (1, C, H, W): ``name``, or the one that is found.
 
-    Where the gradient is zero everywhere (a constant score), it is the last one that the score
-    depends on. Raises UsageError for a name that the network does not have, and NotApplicable where
-    no activation has the form of a feature map or the score depends on none.
+    Raises as ``search_layer``, and NotApplicable where no layer passes its self-test.
+    """
+    return search_layer(evaluator, pixels, target, name).found()
+
+
+def search_layer(evaluator: Evaluator, pixels: Tensor, target: int, name: str = "") -> Search:
+    """Return what comes of looking for the layer for Grad-CAM on pixels (1, C, H, W).
+
+    A ``name`` is kept, whatever its self-test says; without one, candidates are found and tested.
+    Where the score is constant, the layer is the last that it depends on, and nothing can be told.
+    Raises UsageError for a name that the network does not have, and NotApplicable for one whose
+    activation does not lie over the picture.
     """
     taps = taps_of(evaluator.network)
-    shapes = evaluator.watch(pixels, partial(_shapes, taps))
+    listed = list_activations(evaluator, taps, pixels)
     if name:
-        return _named(taps, name, evaluator, pixels)
-    flat: FeatureLayer | None = None
-    for layer in _candidates(evaluator, taps, shapes, pixels):
-        gradient = evaluator.feature_gradients(pixels, layer, target)[1]
-        if gradient is None or not bool(gradient.isfinite().all()):
-            continue
-        if bool(layer.grid.spatial(gradient).any()):
-            return layer
-        flat = flat or layer
-    if flat is None:
-        raise NotApplicable(
-            "no layer gives a feature map that lies over the picture and receives a gradient"
-        )
-    return flat
+        _check_name(name, taps)
+        classes = _two_classes(evaluator, pixels, target)
+        given = read_named(evaluator, taps, name, pixels, classes)
+        tried = _located(evaluator, taps, [given], pixels)
+        if not tried:
+            raise lies_nowhere(name, tuple(given.activation.shape))
+        return _kept(taps, *_removed(evaluator, pixels, classes, tried))
+    classes = _two_classes(evaluator, pixels, target)
+    readings = read_last(evaluator, taps, listed, pixels, classes)
+    reached = [reading for reading in readings if reading.reached]
+    if not reached:
+        return _last_of_all(taps, readings)
+    tried = _shortlist(_distinct(_located(evaluator, taps, reached, pixels)))
+    return _chosen(taps, *_removed(evaluator, pixels, classes, tried))
 
 
-def _shapes(taps: Taps, batch: Tensor) -> list[tuple[str, tuple[int, ...]]]:
-    """Return names and shapes of the activations that have one entry for each picture."""
-    return [(name, shape) for name, shape in taps.shapes(batch) if shape[:1] == batch.shape[:1]]
+def _check_name(name: str, taps: Taps) -> None:
+    names = taps.names()
+    if name in names:
+        return
+    if len(names) <= _LISTED:
+        raise unknown_name("layer", name, names)
+    close = get_close_matches(name, names, n=5, cutoff=0.4) or names[-5:]
+    raise UsageError(
+        f"Unknown layer '{name}'; of {len(names)} the nearest are: {', '.join(close)}; `reportgen "
+        "layers` lists those that class activation maps can look at."
+    )
 
 
-def _candidates(
-    evaluator: Evaluator, taps: Taps, shapes: list[tuple[str, tuple[int, ...]]], pixels: Tensor
-) -> Iterator[FeatureLayer]:
+def _two_classes(evaluator: Evaluator, pixels: Tensor, target: int) -> tuple[int, ...]:
+    """Return the class explained, and that with the highest score of the others, if any."""
     with torch.no_grad():
-        outputs = evaluator.raw(pixels).shape[1]
-    for name, shape in reversed(shapes):
-        grid = find_grid(shape, (pixels.shape[-2], pixels.shape[-1]))
-        if grid is not None and not _class_map(grid, shape, outputs):
-            yield FeatureLayer(name, grid, taps.tap(name), taps.resume(name))
+        scores = evaluator.scores(pixels)[0].tolist()
+    others = [index for index in range(len(scores)) if index != target]
+    return (target, max(others, key=lambda index: scores[index])) if others else (target,)
 
 
-def _named(taps: Taps, name: str, evaluator: Evaluator, pixels: Tensor) -> FeatureLayer:
-    if name not in taps.names():
-        raise unknown_name("layer", name, taps.names())
-    read = taps.tap(name)
-    shape = evaluator.watch(pixels, lambda batch: tuple(read(batch)[1].shape))
-    grid = find_grid(shape, (pixels.shape[-2], pixels.shape[-1]))
-    if grid is None:
-        raise NotApplicable(
-            f"the layer '{name}' gives a tensor of shape {shape}, "
-            "which is no feature map that lies over the picture"
-        )
-    return FeatureLayer(name, grid, read, taps.resume(name))
+def _located(
+    evaluator: Evaluator, taps: Taps, readings: Sequence[Reading], pixels: Tensor
+) -> list[_Tried]:
+    """Return the readings, each under the grid that planted spots fit best, with its checks."""
+    planted = zip(readings, read_spotted(evaluator, taps, readings, pixels), strict=True)
+    return [_best_grid(reading, spots) for reading, spots in planted if spots is not None]
 
 
-def _class_map(grid: Grid, shape: tuple[int, ...], outputs: int) -> bool:
-    # One channel an output: these are scores in place already, not features.
-    return grid.kind == "channels first" and shape[1] == outputs
+def _best_grid(reading: Reading, spots: Tensor) -> _Tried:
+    found = {grid: locate(reading.activation, spots, grid) for grid in reading.grids}
+    right = [grid for grid in found if found[grid].check(grid).outcome == "passes"]
+    # Where the spots show nowhere, the grid with the fewest prefix tokens is the likeliest.
+    grid = min(right, key=lambda each: found[each].distance, default=reading.grids[0])
+    return _Tried(reading, grid, (*look(reading, grid), found[grid].check(grid)))
+
+
+def _distinct(tried: Sequence[_Tried]) -> list[_Tried]:
+    """Return each map once, by the last activation that has it, or by what that one passes on."""
+    kept: list[_Tried] = []
+    for each in tried:
+        same = next((i for i, other in enumerate(kept) if _same_map(each, other)), None)
+        if same is None:
+            kept.append(each)
+        elif torch.equal(each.features, kept[same].features):
+            kept[same] = each
+    return kept
+
+
+def _same_map(one: _Tried, other: _Tried) -> bool:
+    if one.sums.shape != other.sums.shape:
+        return False
+    return bool((one.sums - other.sums).abs().amax() <= 1e-5 * one.sums.abs().amax())
+
+
+def _shortlist(tried: Sequence[_Tried]) -> list[_Tried]:
+    """Return the last that pass, of each of the last resolutions, and the last of the others."""
+    groups: dict[tuple[int, int], list[_Tried]] = {}
+    for each in tried:
+        groups.setdefault((each.grid.height, each.grid.width), []).append(each)
+    last = list(groups.values())[: len(_SHORTLIST)]
+    usable = [group for group in map(_usable, groups.values()) if group][: len(_SHORTLIST)]
+    chosen = [each for group in usable for each in group[: _SHORTLIST[len(usable)]]]
+    chosen += [group[0] for group in last if not _usable(group)]
+    return [each for each in tried if any(each is other for other in chosen)]
+
+
+def _usable(group: Sequence[_Tried]) -> list[_Tried]:
+    """Return what passes, without bare projections where there is anything else."""
+    passing = [each for each in group if each.passes]
+    return [each for each in passing if not each.reading.projection] or passing
+
+
+def _removed(
+    evaluator: Evaluator, pixels: Tensor, classes: Sequence[int], tried: Sequence[_Tried]
+) -> tuple[list[_Tried], Removal | None]:
+    """Return the candidates with the last check, made of those that pass all others.
+
+    The layer serves other pictures and classes too: the next class, where there is a map for it,
+    counts as much as the class explained, and makes the comparison hang less on one map.
+    """
+    passing = [each for each in tried if each.passes]
+    if not passing:
+        return list(tried), None
+    maps = [each.reading.sums(each.grid) for each in passing]
+    told = all(bool(each[-1].any()) for each in maps)
+    found = removal(evaluator, pixels, classes if told else classes[:1], maps)
+    checks = {id(each): found.check(index) for index, each in enumerate(passing)}
+    return [
+        replace(each, checks=(*each.checks, checks[id(each)])) if id(each) in checks else each
+        for each in tried
+    ], found
+
+
+def _kept(taps: Taps, tried: Sequence[_Tried], found: Removal | None) -> Search:
+    """Return the layer that was named, with its self-test."""
+    return Search(_layer(taps, tried[0]), _choice("option", tried, found, chosen=tried[0].name))
+
+
+def _last_of_all(taps: Taps, readings: Sequence[Reading]) -> Search:
+    """Return the last layer that a constant score depends on; nothing can be told about its map."""
+    if not readings:
+        return Search(None, _choice("detected", (), None, reason=_NONE))
+    last = _Tried(readings[0], readings[0].grids[0], untold(readings[0]))
+    return Search(_layer(taps, last), _choice("detected", [last], None, chosen=last.name))
+
+
+def _chosen(taps: Taps, tried: Sequence[_Tried], found: Removal | None) -> Search:
+    """Return the last layer that passes and that no earlier one clearly beats."""
+    passing = [each for each in tried if each.passes]
+    if not passing or found is None:
+        return Search(None, _choice("detected", tried, found, reason=_reason(tried)))
+    leads = [each.score - found.mean for each in passing]
+    least = max(leads) / _CLEARLY if found.tells else min(leads)
+    chosen = next(each for each, lead in zip(passing, leads, strict=True) if lead >= least)
+    others = [each for each in passing if each is not chosen]
+    # Where removal cannot tell them apart, the next one is the last of the others.
+    runner_up = max(others, key=lambda each: each.score * found.tells, default=None)
+    names = {"chosen": chosen.name, "runner_up": runner_up.name if runner_up else ""}
+    return Search(_layer(taps, chosen), _choice("detected", tried, found, **names))
+
+
+def _layer(taps: Taps, tried: _Tried) -> FeatureLayer:
+    return FeatureLayer(tried.name, tried.grid, taps.tap(tried.name), taps.resume(tried.name))
+
+
+def _choice(
+    source: Literal["option", "detected"],
+    tried: Sequence[_Tried],
+    found: Removal | None,
+    chosen: str = "",
+    runner_up: str = "",
+    reason: str = "",
+) -> LayerChoice:
+    return LayerChoice(
+        source=source,
+        chosen=chosen,
+        runner_up=runner_up,
+        reason=reason,
+        candidates=tuple(each.record() for each in tried),
+        noise_maps=len(found.noise) if found else 0,
+        noise_mean=found.mean if found else None,
+        noise_sd=found.sd if found else None,
+    )
+
+
+def _reason(tried: Sequence[_Tried]) -> str:
+    if not tried:
+        return _NONE
+    last = tried[0]
+    failing = next(check.key for check in last.checks if check.outcome == "fails")
+    return (
+        f"none of {len(tried)} layer(s) passes its self-test; the map of the last, '{last.name}', "
+        f"{_FAILINGS[failing]}"
+    )

@@ -15,10 +15,23 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from reportgen.classifier.borrowing import unwrapped
 from reportgen.classifier.checkpoints import Checkpoint, read_checkpoint, read_safetensors
 from reportgen.classifier.construction import Constructed, construct
 from reportgen.classifier.exported import read_exported
+from reportgen.classifier.hub import find_folder, is_hub_name
+from reportgen.classifier.huggingface import open_transformers
 from reportgen.classifier.metadata import Hints, Known, combine
+from reportgen.classifier.model_folders import (
+    ModelFolder,
+    WeightFiles,
+    folder_of,
+    is_model_folder,
+    read_folder,
+    read_shards,
+    shards,
+)
+from reportgen.classifier.onnx_models import open_onnx
 from reportgen.classifier.opened import Opened
 from reportgen.classifier.published import (
     cached_file,
@@ -26,17 +39,24 @@ from reportgen.classifier.published import (
     find_published,
     is_published,
     published_hints,
-    timm_hints,
-    torchvision_hints,
 )
 from reportgen.classifier.sidecar import embedded_hints
 from reportgen.classifier.sniffing import sniff
 from reportgen.classifier.state_dicts import find_weights
+from reportgen.classifier.timm_models import (
+    is_timm_folder,
+    is_timm_name,
+    open_timm,
+    open_timm_name,
+)
 from reportgen.classifier.torchscript import read_torchscript
 from reportgen.classifier.torchvision_operators import ensure_torchvision
+from reportgen.classifier.training import training_of
+from reportgen.classifier.weights_hints import weights_hints
 from reportgen.records import Source
 
 _ARCH_UNUSED = "The option arch was not used: the model brings its own architecture."
+_WEIGHTS_UNUSED = "The option weights was not used: the model is no checkpoint of several entries."
 
 
 @dataclass(frozen=True)
@@ -46,19 +66,27 @@ class _Request:
     path: Path
     arch: str
     trust_pickle: bool
+    weights: str
     sha256: str
 
 
 def open_model(
-    source: str | os.PathLike[str] | nn.Module, arch: str = "", trust_pickle: bool = False
+    source: str | os.PathLike[str] | nn.Module,
+    arch: str = "",
+    trust_pickle: bool = False,
+    allow_download: bool = False,
+    weights: str = "",
 ) -> Opened:
     """Return the network that ``source`` stands for, and what it says about itself.
 
-    ``source`` is a model file (a state dict, TorchScript, an exported program, a pickled module),
-    the name of published weights (``torchvision:NAME`` or ``torchvision:NAME:WEIGHTS``), or a
-    network, which is used as it is. ``arch`` names the architecture of a state dict (see
-    ``Config.arch``); without it, torchvision's classifiers are recognised. Networks from files are
-    on the CPU, in float32 and in eval mode.
+    ``source`` is a model file (a state dict, TorchScript, an exported program, ONNX, a pickled
+    module),
+    a folder of transformers or timm (also as ``hf:PATH_OR_ID``), the name of published weights
+    (``torchvision:NAME``, ``torchvision:NAME:WEIGHTS`` or ``timm:NAME``), or a network, which is
+    used as it is. What is not in a local cache is fetched only with ``allow_download``. ``arch``
+    names the architecture of a state dict (see ``Config.arch``); without it, the classifiers of
+    torchvision and timm are recognised. ``weights`` names the entry of a checkpoint (see
+    ``Config.weights``). Networks from files are on the CPU, in float32 and in eval mode.
 
     Raises ModelError for a file that cannot be opened or recognised, or that is a pickle while
     ``trust_pickle`` is not set; UsageError for a name that does not exist.
@@ -66,20 +94,50 @@ def open_model(
     ensure_torchvision()
     if isinstance(source, nn.Module):
         return _with_arch_note(_given(source), arch)
-    if is_published(os.fspath(source)):
-        return _with_arch_note(_published(os.fspath(source)), arch)
-    return _open_file(Path(source), arch, trust_pickle)
+    named = _named(os.fspath(source), trust_pickle, allow_download)
+    if named is not None:
+        return _with_arch_note(named, arch)
+    opened = _open_file(Path(source), arch, trust_pickle, weights)
+    unused = weights and opened.format != "state dict"
+    return replace(opened, notes=(*opened.notes, _WEIGHTS_UNUSED)) if unused else opened
 
 
-def _open_file(path: Path, arch: str, trust_pickle: bool) -> Opened:
+def _named(source: str, trust_pickle: bool, allow_download: bool) -> Opened | None:
+    """Return the network of a name or of a folder, None where ``source`` is neither."""
+    if is_published(source):
+        return _published(source, allow_download)
+    if is_timm_name(source):
+        return open_timm_name(source, allow_download, trust_pickle)
+    if is_hub_name(source):
+        return _folder(find_folder(source, allow_download, trust_pickle), trust_pickle)
+    if is_model_folder(Path(source)):
+        return _folder(read_folder(Path(source), source), trust_pickle)
+    return None
+
+
+def _folder(folder: ModelFolder, trust_pickle: bool) -> Opened:
+    opener = open_timm if is_timm_folder(folder) else open_transformers
+    return opener(folder, trust_pickle)
+
+
+def _open_file(path: Path, arch: str, trust_pickle: bool, weights: str) -> Opened:
+    folder = None if arch else folder_of(path)
+    if folder is not None:
+        return _folder(read_folder(folder, str(folder)), trust_pickle)
     kind = sniff(path)
-    request = _Request(path, arch, trust_pickle, _sha256(path))
+    divided = kind == "safetensors index"
+    sha256 = WeightFiles(shards(path)).sha256() if divided else _sha256(path)
+    request = _Request(path, arch, trust_pickle, weights, sha256)
     if kind == "TorchScript":
         opened = _with_arch_note(_script(request), arch)
     elif kind == "exported program":
         opened = _with_arch_note(_program(request), arch)
+    elif kind == "ONNX":
+        opened = _with_arch_note(open_onnx(path), arch)
     elif kind == "safetensors":
         opened = _tensors(request, read_safetensors(path))
+    elif divided:
+        opened = _tensors(request, Checkpoint(read_shards(path)))
     else:
         opened = _checkpoint(request, read_checkpoint(path, kind, trust_pickle))
     return replace(opened, name=path.name, file_sha256=request.sha256)
@@ -96,13 +154,15 @@ def _checkpoint(request: _Request, checkpoint: Checkpoint) -> Opened:
 
 
 def _tensors(request: _Request, checkpoint: Checkpoint) -> Opened:
-    weights = find_weights(checkpoint.content, str(request.path))
-    made = construct(weights, request.arch)
-    if made.architecture.startswith("timm:"):
-        hints = timm_hints(made.network)
-    else:
-        hints = torchvision_hints(made.recognised, request.sha256)
-    return replace(_constructed(made, hints), trusted_pickle=checkpoint.trusted)
+    copies = find_weights(checkpoint.content, str(request.path), request.weights)
+    training = training_of(checkpoint.content, checkpoint.metadata)
+    made = construct(copies, request.arch, training.architecture or request.path.stem)
+    known = _channels(made.network, "file").channels
+    channels = known.value if known else None
+    hints, notes = weights_hints(made, training.hints, channels, request.sha256)
+    opened = _constructed(made, hints)
+    notes = (*opened.notes, *notes)
+    return replace(opened, trusted_pickle=checkpoint.trusted, notes=notes)
 
 
 def _constructed(made: Constructed, published: Hints) -> Opened:
@@ -117,9 +177,9 @@ def _constructed(made: Constructed, published: Hints) -> Opened:
     )
 
 
-def _published(source: str) -> Opened:
+def _published(source: str, allow_download: bool) -> Opened:
     name, weights = find_published(source)
-    made = construct(find_weights(download(weights), source), f"torchvision:{name}")
+    made = construct(find_weights(download(weights, allow_download), source), f"torchvision:{name}")
     hints = published_hints(weights, made.recognised, "weights metadata")
     return replace(
         _constructed(made, hints),
@@ -139,7 +199,7 @@ def _script(request: _Request) -> Opened:
         hints=combine(
             embedded_hints(script.metadata, str(request.path)), _channels(script.network, "file")
         ),
-        notes=_convert_to_float32(script.network),
+        notes=(*script.notes, *_convert_to_float32(script.network)),
     )
 
 
@@ -153,10 +213,12 @@ def _program(request: _Request) -> Opened:
         hints=combine(exported.hints, embedded_hints(exported.metadata, str(request.path))),
         trusted_pickle=exported.trusted,
         fixed_batch=exported.fixed_batch,
+        notes=exported.notes,
     )
 
 
 def _given(network: nn.Module, source: Source = "argument") -> Opened:
+    network = unwrapped(network)
     name = type(network).__name__
     return Opened(network, name, "module", name, _channels(network, source))
 

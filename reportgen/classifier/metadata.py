@@ -27,17 +27,22 @@ class Hints:
     """What one place says about a model; None where it says nothing.
 
     ``crop`` is the (height, width) that the network sees; ``resize`` the short side before the
-    crop, or (height, width). ``mean`` and ``std`` hold one value a channel, of pixels in [0, 1].
+    crop, or (height, width). ``mean`` and ``std`` hold one value a channel, of pixels in [0, 1],
+    in ``channel_order`` ("rgb" or "bgr"). Logits are divided by ``temperature``.
+    ``numbers`` are "float", or "uint8" from 0 to 255.
     """
 
     labels: Known[tuple[str, ...]] | None = None
     head: Known[str] | None = None
+    temperature: Known[float] | None = None
     channels: Known[int] | None = None
     resize: Known[int | tuple[int, int]] | None = None
     crop: Known[tuple[int, int]] | None = None
     interpolation: Known[str] | None = None
     mean: Known[tuple[float, ...]] | None = None
     std: Known[tuple[float, ...]] | None = None
+    channel_order: Known[str] | None = None
+    numbers: Known[str] | None = None
 
 
 def combine(*places: Hints) -> Hints:

@@ -10,7 +10,16 @@ from torch import nn
 from reportgen.classifier.metadata import Hints
 
 Format = Literal[
-    "state dict", "TorchScript", "exported program", "pickled module", "published weights", "module"
+    "state dict",
+    "TorchScript",
+    "exported program",
+    "pickled module",
+    "published weights",
+    "module",
+    "ONNX",
+    "Hugging Face folder",
+    "Hugging Face hub",
+    "function",
 ]
 
 

@@ -7,7 +7,7 @@ map and the picture on one grid, so that they can be drawn over each other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,16 @@ from scipy.ndimage import affine_transform
 from torch import Tensor
 
 from reportgen.errors import ImageError, ModelError
+from reportgen.planes import Planes
 from reportgen.records import Box, Preprocessing
 
 MAX_RESIZED_PIXELS = 178_956_970
 """The largest resized picture, in pixels; only a very long, thin picture comes near it."""
 
 _MODES: Mapping[int, str] = {1: "L", 3: "RGB"}
+
+_LITTLE = 0.4
+"""A share of the picture below which a reader has to know that the rest was not seen."""
 
 _FILTERS: Mapping[str, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
@@ -49,24 +53,32 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
 
-def prepare(image: Image.Image, preprocessing: Preprocessing) -> Prepared:
+def prepare(
+    image: Image.Image, preprocessing: Preprocessing, planes: Planes | None = None
+) -> Prepared:
     """Return ``image`` resized, cropped at the centre (padded with zeros) and scaled to [0, 1].
 
-    Resizing is antialiased, except "nearest". Raises ModelError for an impossible
-    ``preprocessing``, ImageError for a picture so long and thin that resizing it is impossible.
+    A network of other than one or three channels is given ``planes`` (height, width, channels) of
+    the picture instead. Resizing is antialiased, except "nearest". Raises ModelError for an
+    impossible ``preprocessing``, ImageError for a picture so long and thin that resizing it is
+    impossible, or without the channels that the network takes.
     """
     _check(preprocessing)
     resized = _resized_size(image.size, preprocessing.resize)
-    whole = image.convert(_MODES[preprocessing.channels]).resize(
-        resized, _FILTERS[preprocessing.interpolation]
-    )
     cut = _centre_cut(resized, preprocessing.crop)
+    box, way = (cut.left, cut.top, cut.right, cut.bottom), _FILTERS[preprocessing.interpolation]
+    sources, converted = _sources(image, preprocessing.channels, planes)
+    seen = [_to_tensor(source.resize(resized, way).crop(box)) for source in sources]
     return Prepared(
-        pixels=_to_tensor(whole.crop((cut.left, cut.top, cut.right, cut.bottom))),
+        pixels=torch.cat(seen),
         crop=_rescaled(cut, resized, image.size),
         size=image.size,
         resized=resized,
-        notes=_padding_note(resized, preprocessing.crop),
+        notes=(
+            *converted,
+            *_padding_note(resized, preprocessing.crop),
+            *_little_note(resized, preprocessing.crop),
+        ),
     )
 
 
@@ -81,21 +93,6 @@ def prepare_mask(mask: Image.Image, preprocessing: Preprocessing) -> Tensor:
     whole = mask.resize(resized, Image.Resampling.NEAREST)
     seen = whole.crop((cut.left, cut.top, cut.right, cut.bottom))
     return torch.from_numpy(np.array(seen)) > 0
-
-
-def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Return (pixels - mean) / std, for pixels (..., C, H, W) and one value a channel.
-
-    Raises ModelError where there is not one mean and one non-zero deviation for each channel.
-    """
-    channels = pixels.shape[-3]
-    if not len(mean) == len(std) == channels or 0 in std:
-        raise ModelError(
-            f"Expected a mean and a non-zero standard deviation for each of {channels} channels, "
-            f"not {tuple(mean)} and {tuple(std)}."
-        )
-    shift, scale = (pixels.new_tensor(values).view(-1, 1, 1) for values in (mean, std))
-    return (pixels - shift) / scale
 
 
 def place_back(
@@ -167,12 +164,31 @@ class _Axis:
         return (centres >= self.first) & (centres < self.last)
 
 
-def _check(preprocessing: Preprocessing) -> None:
-    if preprocessing.channels not in _MODES:
-        raise ModelError(
-            "Expected a network that takes pictures of 1 (grey) or 3 (RGB) channels, "
-            f"not {preprocessing.channels}; a network of other inputs cannot be explained."
+def _sources(
+    image: Image.Image, channels: int, planes: Planes | None
+) -> tuple[list[Image.Image], tuple[str, ...]]:
+    """Return what is resized, in the network's channels, and a note where that was converted."""
+    if channels in _MODES:
+        return [image.convert(_MODES[channels])], _colour_note(image.mode, channels)
+    if planes is None or planes.shape[2] != channels:
+        found = len(image.getbands()) if planes is None else planes.shape[2]
+        raise ImageError(
+            f"The network takes pictures of {channels} channels, but this one has {found}; give "
+            f"one with {channels}, such as a .npy array (height, width, {channels}) or a TIFF file."
         )
+    # Each by itself: Pillow would weigh colours by an opacity, which these need not have.
+    return [Image.fromarray(planes[..., index]) for index in range(channels)], ()
+
+
+def _colour_note(mode: str, channels: int) -> tuple[str, ...]:
+    if mode == "L" and channels == 3:
+        return ("a grey picture, repeated for red, green and blue",)
+    return ("colours turned into grey, as the network takes one channel",) * (
+        mode == "RGB" and channels == 1
+    )
+
+
+def _check(preprocessing: Preprocessing) -> None:
     resize = preprocessing.resize
     lengths = (*preprocessing.crop, *([resize] if isinstance(resize, int) else resize))
     if min(lengths) < 1:
@@ -226,7 +242,16 @@ def _padding_note(resized: tuple[int, int], crop: tuple[int, int]) -> tuple[str,
     )
 
 
+def _little_note(resized: tuple[int, int], crop: tuple[int, int]) -> tuple[str, ...]:
+    seen = min(1, crop[1] / resized[0]) * min(1, crop[0] / resized[1])
+    if seen >= _LITTLE:
+        return ()
+    return (f"the network sees {seen:.0%} of the picture, its middle; crop it to what matters",)
+
+
 def _to_tensor(image: Image.Image) -> Tensor:
     values = torch.from_numpy(np.array(image))
     channels_last = values if values.ndim == 3 else values[..., None]
-    return channels_last.permute(2, 0, 1).contiguous().to(torch.float32).div(255)
+    pixels = channels_last.permute(2, 0, 1).contiguous().to(torch.float32)
+    # Bicubic resizing of floats may leave [0, 1] by a little.
+    return pixels.clamp(0, 1) if image.mode == "F" else pixels.div(255)

@@ -19,6 +19,9 @@ from reportgen.records import Source
 
 _PLACE = "torchvision:"
 
+# The interpolations that timm's pictures and those here are resized with alike.
+_SHARED = ("nearest", "bilinear", "bicubic")
+
 
 def is_published(source: str) -> bool:
     """Return whether ``source`` names published weights, as in ``torchvision:resnet50``."""
@@ -40,19 +43,25 @@ def find_published(source: str) -> tuple[str, Any]:
     return name, versions[version]
 
 
-def download(weights: Any) -> dict[str, torch.Tensor]:
+def download(weights: Any, allow_download: bool) -> dict[str, torch.Tensor]:
     """Return the state dict of published ``weights``, from torch.hub's cache or downloaded.
 
-    Raises ModelError where they can be neither found nor downloaded.
+    Raises ModelError where they are not in the cache and may not, or cannot, be downloaded.
     """
+    cached = cached_file(weights)
+    if not cached.exists() and not allow_download:
+        raise ModelError(
+            f"The published weights {weights} are not in the cache ({cached.parent}); fetch them "
+            f"with --allow-download, or put {cached.name} there."
+        )
     try:
         tensors: dict[str, torch.Tensor] = weights.get_state_dict(
             progress=False, check_hash=True, weights_only=True, map_location="cpu"
         )
     except Exception as error:
         raise ModelError(
-            f"The published weights {weights} are not in the cache ({cached_file(weights).parent}) "
-            f"and could not be downloaded; put {cached_file(weights).name} there, or check the "
+            f"The published weights {weights} are not in the cache ({cached.parent}) "
+            f"and could not be downloaded; put {cached.name} there, or check the "
             f"network ({type(error).__name__}: {error})."
         ) from None
     return tensors
@@ -102,19 +111,49 @@ def published_hints(weights: Any, recognised: Recognised | None, source: Source)
     )
 
 
-def timm_hints(network: nn.Module) -> Hints:
-    """Return the preprocessing of the weights that timm publishes for a network; "assumed"."""
+def timm_hints(network: nn.Module, source: Source = "assumed") -> Hints:
+    """Return the preprocessing that timm knows for the weights of a network.
+
+    Mean and standard deviation are given only where there is one for each channel.
+    """
+    data = _timm_data(network)
+    channels, height, width = data["input_size"]
+    interpolation = data["interpolation"]
+    stated = len(data["mean"]) == len(data["std"]) == channels
+    return Hints(
+        channels=Known(channels, source),
+        resize=Known(_timm_resize(data), source),
+        crop=Known((height, width), source),
+        interpolation=Known(interpolation if interpolation in _SHARED else "bicubic", source),
+        mean=Known(tuple(data["mean"]), source) if stated else None,
+        std=Known(tuple(data["std"]), source) if stated else None,
+    )
+
+
+def timm_notes(network: nn.Module) -> tuple[str, ...]:
+    """Return a note where timm prepares pictures for a network in a way that is approximated."""
+    data = _timm_data(network)
+    _, height, width = data["input_size"]
+    squashed = data["crop_mode"] == "squash"
+    exact = squashed or (data["crop_mode"] == "center" and height == width)
+    if exact and data["interpolation"] in _SHARED:
+        return ()
+    return (
+        f"timm prepares pictures for this network with the crop mode '{data['crop_mode']}' and the "
+        f"interpolation '{data['interpolation']}', which is approximated.",
+    )
+
+
+def _timm_data(network: nn.Module) -> Any:
     from timm.data import resolve_data_config
 
-    data = resolve_data_config(model=network)
-    _, height, width = data["input_size"]
-    return Hints(
-        resize=Known(math.floor(min(height, width) / data["crop_pct"]), "assumed"),
-        crop=Known((height, width), "assumed"),
-        interpolation=Known(data["interpolation"], "assumed"),
-        mean=Known(tuple(data["mean"]), "assumed"),
-        std=Known(tuple(data["std"]), "assumed"),
-    )
+    return resolve_data_config(model=network)
+
+
+def _timm_resize(data: Any) -> int | tuple[int, int]:
+    """Return timm's resize: both sides where it squashes, else the short side of a square crop."""
+    height, width = (math.floor(side / data["crop_pct"]) for side in data["input_size"][1:])
+    return (height, width) if data["crop_mode"] == "squash" else max(height, width)
 
 
 def _versions(name: str) -> Any:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from reportgen.classifier.black_box import BlackBox, closed
 from reportgen.classifier.classifier import Classifier
 from reportgen.classifier.running_statistics import Kept, estimate, tensors_in, unoptimised
 from reportgen.errors import NotApplicable
@@ -67,9 +68,12 @@ def stages(classifier: Classifier, pixels: Tensor, count: int) -> tuple[Stage, .
 
     The order is that in which one pass of pixels (C, H, W) first uses each parameter. One that is
     not seen in use follows those registered before it. Scales and shifts of normalisation layers
-    belong to no stage. Raises NotApplicable for a network without weights.
+    belong to no stage. Raises NotApplicable for a network without weights, or without access to
+    them.
     """
     evaluator = classifier.evaluator
+    if isinstance(evaluator.network, BlackBox):
+        raise closed(evaluator.network)
     uses = evaluator.watch(pixels[None], lambda batch: _uses(evaluator.network, batch))
     units = _units(evaluator.network, uses)
     if not units:

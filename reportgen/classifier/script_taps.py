@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from reportgen.classifier.evaluator import Resume, Resumed
+from reportgen.errors import NotApplicable
 
 Shape = tuple[int, ...]
 Tapped = Callable[[Tensor], tuple[object, Tensor]]
+Reader = Callable[[Tensor], tuple[object, list[Tensor]]]
 _CONSTANT = ("prim::Constant", "prim::GetAttr")
+_FUSED = "aten::scaled_dot_product_attention"
+_ATTENTION = ("aten::softmax", "aten::_softmax", _FUSED)
+_CONVOLUTIONS = ("aten::_convolution", "aten::conv2d")
+_LAYERS = ("aten::_native_multi_head_attention", "aten::_transformer_encoder_layer_fwd")
+
+
+def leaf_of(batch: Tensor) -> Tensor:
+    """Return the batch cut off from what made it; gradients are wanted, but of whole numbers."""
+    return batch.detach().requires_grad_(batch.is_floating_point())
 
 
 class ScriptTaps:
@@ -44,6 +55,21 @@ class ScriptTaps:
         """Return the names of all values that can be read."""
         return self._values
 
+    def function(self, name: str) -> str:
+        """Return the name of the operator that makes the value ``name``."""
+        node = next(value.node() for value in _values(self._graph) if value.debugName() == name)
+        return str(node.kind().rpartition("::")[2])
+
+    def reader(self, names: Sequence[str]) -> Reader:
+        """Return a callable batch -> (output, values called ``names``) for many at once."""
+        function = self._returning(list(names))
+
+        def run(batch: Tensor) -> tuple[object, list[Tensor]]:
+            output, *values = _run(function, leaf_of(batch), *self._weights)
+            return output, values
+
+        return run
+
     def tap(self, name: str) -> Tapped:
         """Return a callable batch -> (output, activation of the value ``name``)."""
         function = self._returning([name])
@@ -52,8 +78,25 @@ class ScriptTaps:
             # The optimiser moves stretches of the graph into nodes of their own, inside which no
             # gradient can be asked for.
             with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-                output, activation = function(batch.detach().requires_grad_(), *self._weights)
+                output, activation = function(leaf_of(batch), *self._weights)
             return output, activation
+
+        return run
+
+    def attention(self) -> Reader:
+        """Return a callable batch -> (output, what softmaxes and convolutions give, in order).
+
+        Raises NotApplicable where attention is computed inside branches, loops, or operators of
+        whole layers.
+        """
+        graph = self._graph.copy()
+        values = _attention_values(graph)
+        _return_tuple(graph, [next(iter(graph.outputs())), *values])
+        function = _function(graph)
+
+        def run(batch: Tensor) -> tuple[object, list[Tensor]]:
+            output, *values = _run(function, leaf_of(batch), *self._weights)
+            return output, values
 
         return run
 
@@ -129,6 +172,36 @@ def _return_tuple(graph: Any, values: list[Any]) -> None:
     graph.appendNode(node)
     graph.eraseOutput(0)
     graph.registerOutput(node.output())
+
+
+def _attention_values(graph: Any) -> list[Any]:
+    """Return the feature maps of a graph, and its attention matrices, made explicit if fused."""
+    outer = [node for node in graph.nodes() if node.kind() in _ATTENTION]
+    found = [node.kind() for node in _nodes(graph)]
+    hidden = [kind for kind in found if kind in _ATTENTION or kind in _LAYERS]
+    maps = [node.output() for node in graph.nodes() if node.kind() in _CONVOLUTIONS]
+    if len(hidden) > len(outer):
+        raise NotApplicable(
+            "the attention matrices of this TorchScript cannot be read: they are made inside "
+            f"branches or by an operator of a whole layer ({', '.join(dict.fromkeys(hidden))})"
+        )
+    return maps + [
+        _explicit(graph, node) if node.kind() == _FUSED else node.output() for node in outer
+    ]
+
+
+def _explicit(graph: Any, node: Any) -> Any:
+    """Put the form that makes the matrix in place of fused attention, and return the matrix."""
+    graph.setInsertPoint(node)
+    *given, scale, grouped = node.inputs()
+    # Behind the inputs of the fused form stands a mask for dropout.
+    inputs = [*given, graph.insertConstant(None), scale, grouped]
+    explicit = graph.create("aten::_scaled_dot_product_attention_math", inputs, 2)
+    explicit.insertBefore(node)
+    output, matrix = explicit.outputs()
+    node.output().replaceAllUsesWith(output)
+    node.destroy()
+    return matrix
 
 
 def _fed(graph: Any, value: Any) -> None:

@@ -3,7 +3,8 @@
 Options count most. The other two have the same entries, each of which may be left out:
 
     labels = ["cat", "dog"]            # in model.toml also the name of a file beside it
-    head = "softmax"                   # or "sigmoid", "multilabel", "probabilities"
+    head = "softmax"                   # or another one that the option head takes
+    temperature = 1.5                  # by which logits are divided
     [preprocessing]
     channels = 3
     resize = 256                       # the short side, or [height, width]
@@ -11,6 +12,11 @@ Options count most. The other two have the same entries, each of which may be le
     interpolation = "bilinear"         # or "bicubic", "nearest"
     mean = [0.485, 0.456, 0.406]       # of pixels in [0, 1]
     std = [0.229, 0.224, 0.225]
+    channel_order = "rgb"              # or "bgr": of mean and std as well
+    numbers = "float"                  # or "uint8": whole numbers from 0 to 255
+
+    [sources]
+    mean = "assumed"                   # of an entry that nobody stated; or "detected"
 
 There is no entry for the architecture: a file that came with a model must not choose code to run.
 """
@@ -22,20 +28,29 @@ import math
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from torch import nn
 
+from reportgen.classifier.heads import Head
 from reportgen.classifier.labels import read_labels
 from reportgen.classifier.metadata import Hints, Known
 from reportgen.config import Config
 from reportgen.errors import ModelError, UsageError
-from reportgen.records import Source
+from reportgen.records import ModelRecord, Source
 
 T = TypeVar("T")
 
+EMBEDDED = "reportgen.json"
+"""The name of the description inside a model file."""
+
+Entry = Literal[
+    "labels", "head", "temperature", "channels", "resize", "crop", "interpolation", "mean", "std",
+    "channel_order", "numbers",
+]  # fmt: skip
 Pixels = Annotated[int, Field(ge=1, strict=True)]
 Mean = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
@@ -56,14 +71,50 @@ class PreprocessingPart(_Part):
     interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
     mean: tuple[Mean, ...] | None = None
     std: tuple[Deviation, ...] | None = None
+    channel_order: Literal["rgb", "bgr"] | None = None
+    numbers: Literal["float", "uint8"] | None = None
 
 
 class Description(_Part):
     """A model's description; see the top of this module."""
 
     labels: Annotated[tuple[str, ...], Field(min_length=1)] | str | None = None
-    head: Literal["softmax", "sigmoid", "multilabel", "probabilities"] | None = None
+    head: (
+        Literal[
+            "softmax",
+            "sigmoid",
+            "multilabel",
+            "probabilities",
+            "multilabel-probabilities",
+            "log-probabilities",
+        ]
+        | None
+    ) = None
+    temperature: Annotated[float, Field(gt=0)] | None = None
     preprocessing: PreprocessingPart = PreprocessingPart()
+    sources: Mapping[Entry, Literal["detected", "assumed"]] = {}
+
+
+def described(record: ModelRecord, head: Head) -> dict[str, JsonValue]:
+    """Return the description of a model that is ready, which ``embedded_hints`` reads.
+
+    What was detected or assumed is marked so; labels that are only numbers are left out.
+    """
+    named = record.labels.source != "assumed"
+    sources: Mapping[str, Source] = {
+        "labels": record.labels.source, "head": record.head.source, **record.preprocessing_sources
+    }  # fmt: skip
+    return {
+        **({"labels": record.labels.value} if named else {}),
+        "head": head.kind,
+        **({"temperature": head.temperature} if head.temperature else {}),
+        "preprocessing": record.preprocessing.model_dump(mode="json"),
+        "sources": {
+            name: source
+            for name, source in sources.items()
+            if source in ("detected", "assumed") and (named or name != "labels")
+        },
+    }
 
 
 def flag_hints(config: Config) -> Hints:
@@ -86,6 +137,7 @@ def flag_hints(config: Config) -> Hints:
         interpolation=_known(config.interpolation and str(config.interpolation), "option"),
         mean=_known(mean, "option"),
         std=_known(std, "option"),
+        channel_order=_known(config.channel_order and str(config.channel_order), "option"),
     )
 
 
@@ -143,15 +195,22 @@ def _labels_beside(file: Path, name: str) -> tuple[str, ...]:
 
 def _hints(description: Description, labels: tuple[str, ...] | None, source: Source) -> Hints:
     part = description.preprocessing
+
+    def known(entry: Entry, value: T | None) -> Known[T] | None:
+        return _known(value, description.sources.get(entry, source))
+
     return Hints(
-        labels=_known(labels, source),
-        head=_known(description.head, source),
-        channels=_known(part.channels, source),
-        resize=_known(part.resize, source),
-        crop=_known(part.crop, source),
-        interpolation=_known(part.interpolation, source),
-        mean=_known(part.mean, source),
-        std=_known(part.std, source),
+        labels=known("labels", labels),
+        head=known("head", description.head),
+        temperature=known("temperature", description.temperature),
+        channels=known("channels", part.channels),
+        resize=known("resize", part.resize),
+        crop=known("crop", part.crop),
+        interpolation=known("interpolation", part.interpolation),
+        mean=known("mean", part.mean),
+        std=known("std", part.std),
+        channel_order=known("channel_order", part.channel_order),
+        numbers=known("numbers", part.numbers),
     )
 
 

@@ -1,24 +1,25 @@
 """Reading an inner activation of a network: of an eager module, an exported graph, a script.
 
-Each kind offers three things: ``shapes`` runs a batch once and lists the activations in the
-order in which they are made; ``tap`` returns a callable that runs the network and gives the output
-and one named activation, so that gradients can be taken with respect to it; and ``resume`` returns
-one that runs what follows a named activation, with another in its place.
+Each kind offers these: ``shapes`` runs a batch once and lists the activations in the order in which
+they are made, and ``function`` says what made one of them; ``reader`` returns a callable that runs
+the network and gives the output and many activations at once; ``tap`` one that gives the output and
+one activation, so that gradients can be taken with respect to it; and ``resume`` one that runs what
+follows a named activation, with another in its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.overrides import TorchFunctionMode
 
+from reportgen.classifier.black_box import BlackBox, closed
 from reportgen.classifier.evaluator import Resume, Resumed
-from reportgen.classifier.script_taps import ScriptTaps, Shape, Tapped
+from reportgen.classifier.functions import Functions, followed
+from reportgen.classifier.script_taps import Reader, ScriptTaps, Shape, Tapped, leaf_of
 
 Place = tuple[str, str]  # the path of a module ("" for the network itself) and a name of its own
 _ROUNDING = 1e-4
@@ -35,6 +36,7 @@ class ModuleTaps:
     def __init__(self, network: nn.Module) -> None:
         self.network = network
         self._known: dict[str, int] = {}
+        self._functions: dict[str, str] = {}
 
     def shapes(self, batch: Tensor) -> list[tuple[str, Shape]]:
         """Return (name, shape) of each activation, in the order in which they are made."""
@@ -47,12 +49,35 @@ class ModuleTaps:
             found.append(tuple(tensor.shape))
             return tensor
 
-        with _followed(self.network, path), _Functions(note):
+        with Functions(self.network, note), followed(self.network, path):
             # With a gradient wanted, fused transformer kernels, which call no function of their
             # parts, stay off.
-            self.network(batch.detach().requires_grad_())
+            self.network(leaf_of(batch))
         shown, self._known = _named(places)
+        made_by = (own.rpartition("_")[0] for _, own in places)
+        self._functions = dict(zip(shown, made_by, strict=True))
         return list(zip(shown, found, strict=True))
+
+    def function(self, name: str) -> str:
+        """Return the name of the function that made the activation ``name`` in the last run."""
+        return self._functions[name]
+
+    def reader(self, names: Sequence[str]) -> Reader:
+        """Return a callable batch -> (output, activations called ``names``) for many at once."""
+        wanted = {self._known[name]: place for place, name in enumerate(names)}
+
+        def run(batch: Tensor) -> tuple[object, list[Tensor]]:
+            found: dict[int, Tensor] = {}
+
+            def keep(call: int, _: str, tensor: Tensor) -> Tensor:
+                return _kept(tensor, wanted[call], found) if call in wanted else tensor
+
+            with Functions(self.network, keep):
+                output = self.network(leaf_of(batch))
+            # A network may call fewer functions for one picture than for two.
+            return output, [found.get(place, torch.empty(0)) for place in range(len(names))]
+
+        return run
 
     def names(self) -> list[str]:
         """Return the names of all modules and functions seen in the last run."""
@@ -68,8 +93,8 @@ class ModuleTaps:
             def split(call: int, _: str, tensor: Tensor) -> Tensor:
                 return _leaf(tensor, leaves) if call == wanted else tensor
 
-            with _Functions(split):
-                output = self.network(batch.detach().requires_grad_())
+            with Functions(self.network, split):
+                output = self.network(leaf_of(batch))
             return output, leaves[-1]
 
         return run
@@ -98,8 +123,8 @@ class ModuleTaps:
             return activation.clone() if call == wanted else tensor
 
         # With a gradient wanted, functions are called in the order in which they were numbered.
-        with torch.enable_grad(), _Functions(exchange):
-            return self.network(batch.detach().requires_grad_())
+        with torch.enable_grad(), Functions(self.network, exchange):
+            return self.network(leaf_of(batch))
 
 
 def _attempted(run: Callable[[Tensor], object], activation: Tensor) -> object | None:
@@ -115,49 +140,6 @@ def _same(found: object | None, expected: object) -> bool:
     if found.shape != expected.shape:
         return False
     return bool((found - expected).abs().max() <= _ROUNDING * expected.abs().max())
-
-
-class _Functions(TorchFunctionMode):
-    """Hands every floating tensor that a tensor function returns to ``change``, with its number."""
-
-    def __init__(self, change: Callable[[int, str, Tensor], Tensor]) -> None:
-        super().__init__()
-        self._change = change
-        self._count = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if not isinstance(result, Tensor) or not result.is_floating_point():
-            return result
-        call = self._count
-        self._count += 1
-        return self._change(call, getattr(func, "__name__", "tensor"), result)
-
-
-@contextmanager
-def _followed(network: nn.Module, path: list[str]) -> Iterator[None]:
-    """Keep the dotted name of the module that is running at the end of ``path``."""
-    handles = []
-    for name, module in network.named_modules():
-        if name:
-            handles.append(module.register_forward_pre_hook(_entering(name, path)))
-            handles.append(module.register_forward_hook(_leaving(path), always_call=True))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _entering(name: str, path: list[str]) -> Callable[[nn.Module, Any], None]:
-    return lambda module, inputs: path.append(name)
-
-
-def _leaving(path: list[str]) -> Callable[[nn.Module, Any, Any], None]:
-    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
-        path.pop()
-
-    return leave
 
 
 def _named(places: list[Place]) -> tuple[list[str], dict[str, int]]:
@@ -191,6 +173,7 @@ class ExportedTaps:
         shown, known = _named([(_module_path(node), node.name) for node in nodes])
         self._nodes = dict(zip((node.name for node in nodes), shown, strict=True))
         self._known = {name: nodes[index].name for name, index in known.items()}
+        self._functions = {name: _function(node) for name, node in zip(shown, nodes, strict=True)}
 
     def shapes(self, batch: Tensor) -> list[tuple[str, Shape]]:
         """Return (name, shape) of each activation, in the order in which they are made."""
@@ -241,6 +224,25 @@ class ExportedTaps:
 
         return start
 
+    def function(self, name: str) -> str:
+        """Return the name of the function that makes the activation ``name``."""
+        return self._functions[name]
+
+    def reader(self, names: Sequence[str]) -> Reader:
+        """Return a callable batch -> (output, activations called ``names``) for many at once."""
+        wanted = {self._known[name]: place for place, name in enumerate(names)}
+
+        def run(batch: Tensor) -> tuple[object, list[Tensor]]:
+            found: dict[int, Tensor] = {}
+
+            def keep(node: str, result: Any) -> Any:
+                return _kept(result, wanted[node], found) if node in wanted else result
+
+            output = _Nodes(self.network, keep).run(leaf_of(batch))
+            return _unwrapped(output), [found[place] for place in range(len(names))]
+
+        return run
+
     def _until(self, last: str) -> list[fx.Node]:
         nodes = [node for node in self.network.graph.nodes if node.op == "call_function"]
         return nodes[: [node.name for node in nodes].index(last) + 1]
@@ -275,7 +277,12 @@ Taps = ModuleTaps | ExportedTaps | ScriptTaps
 
 
 def taps_of(network: nn.Module) -> Taps:
-    """Return the way to read activations that fits the kind of network."""
+    """Return the way to read activations that fits the kind of network.
+
+    Raises NotApplicable for a network that gives predictions only.
+    """
+    if isinstance(network, BlackBox):
+        raise closed(network)
     if isinstance(network, torch.jit.ScriptModule):
         return ScriptTaps(network)
     if isinstance(network, fx.GraphModule) and not _calls_modules(network):
@@ -292,6 +299,17 @@ def _leaf(output: Tensor, leaves: list[Tensor]) -> Tensor:
     leaf = output.detach().requires_grad_()
     leaves.append(leaf)
     return leaf.clone()
+
+
+def _kept(tensor: Tensor, place: int, found: dict[int, Tensor]) -> Tensor:
+    """Note an activation by whose values a gradient can be asked for, and return what follows."""
+    found[place] = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+    return found[place].clone()
+
+
+def _function(node: fx.Node) -> str:
+    """Return the bare name of the function that a node calls: "linear" of "aten.linear.default"."""
+    return str(getattr(node.target, "_opname", getattr(node.target, "__name__", node.target)))
 
 
 def _module_path(node: fx.Node) -> str:

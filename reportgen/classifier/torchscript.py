@@ -5,14 +5,22 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.stateless import _reparametrize_module
 
+from reportgen.classifier.program_constants import move_script, widen_script
 from reportgen.classifier.sniffing import read_failure
 from reportgen.errors import ModelError
 
 _METADATA = "reportgen.json"
+_UNREADABLE = "required keyword attribute 'value' is undefined"
+_WIDENED = "Casts to half precision inside the program were turned into casts to float32."
+
+# The argument of each operator that is True where the network was traced in training mode.
+_TRAINING_ARGUMENT = {"aten::batch_norm": 5, "aten::dropout": 2, "aten::feature_dropout": 2}
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,37 @@ class Script:
     network: nn.Module
     name: str
     metadata: str
+    notes: tuple[str, ...] = ()
+
+
+class _Script(nn.Module):
+    """A TorchScript network with parameters that torch.export takes for such."""
+
+    def __init__(self, script: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        # In a tuple it is no submodule, whose own tensors the exporter would take instead.
+        self._script = (script,)
+        self._names: dict[str, str] = {}
+        parameters = {name for name, _ in script.named_parameters()}
+        for name, tensor in script.state_dict().items():
+            own = self._names[name] = name.replace(".", "_")
+            if name in parameters:
+                self.register_parameter(own, nn.Parameter(tensor, requires_grad=False))
+            else:
+                self.register_buffer(own, tensor)
+
+    def forward(self, batch: torch.Tensor) -> Any:
+        tensors = {name: getattr(self, own) for name, own in self._names.items()}
+        with (
+            torch.jit.optimized_execution(False),  # type: ignore[attr-defined]
+            _reparametrize_module(self._script[0], tensors),
+        ):
+            return self._script[0](batch)
+
+
+def as_module(script: torch.jit.ScriptModule) -> nn.Module:
+    """Return a TorchScript network as a module that torch.export takes."""
+    return _Script(script)
 
 
 def read_torchscript(path: Path) -> Script:
@@ -40,9 +79,42 @@ def read_torchscript(path: Path) -> Script:
                 str(path), map_location="cpu", _extra_files=extra
             )
     except Exception as error:
+        if _UNREADABLE in str(error):
+            raise ModelError(
+                f"The TorchScript file '{path}' was optimised for inference before it was saved, "
+                "and PyTorch cannot read that again; save it without optimize_for_inference."
+            ) from None
         raise read_failure(path, error) from None
     if not hasattr(network, "forward"):
         raise ModelError(f"The TorchScript file '{path}' has no forward method; save it with one.")
     text = extra[_METADATA]
     metadata = text.decode(errors="replace") if isinstance(text, bytes) else text
-    return Script(network.eval(), str(network.original_name), metadata)
+    network.eval()
+    _check_inputs(path, network)
+    _check_mode(path, network)
+    move_script(network, "cpu")
+    notes = (_WIDENED,) if widen_script(network) else ()
+    return Script(network, str(network.original_name), metadata, notes)
+
+
+def _check_inputs(path: Path, network: Any) -> None:
+    """Raise ModelError for a forward method that wants more than one input, or takes none."""
+    arguments = network.forward.schema.arguments[1:]
+    wanted = [each.name for each in arguments if not each.has_default_value()]
+    if len(wanted) > 1 or not arguments:
+        raise ModelError(
+            f"The TorchScript file '{path}' takes the inputs {', '.join(wanted) or 'none'}, where "
+            "one batch of pictures was expected; save it with a forward method that takes one."
+        )
+
+
+def _check_mode(path: Path, network: torch.jit.ScriptModule) -> None:
+    """Raise ModelError for a trace of a network in training mode, which it keeps forever."""
+    graph: Any = network.inlined_graph
+    for kind, position in _TRAINING_ARGUMENT.items():
+        for node in graph.findAllNodes(kind, recurse=True):
+            if list(node.inputs())[position].toIValue() is True:
+                raise ModelError(
+                    f"The TorchScript file '{path}' was traced in training mode (its {kind} is "
+                    "active); call model.eval() and trace it again."
+                )

@@ -15,8 +15,9 @@ from reportgen.facts.fidelity import (
     fidelity_facts,
 )
 from reportgen.facts.formats import decimal, degrees, percent, seconds
+from reportgen.facts.layer import LAYER_CHECKS, layer_facts, layer_failings
 from reportgen.facts.measured import SELF_CHECKS, fact_name, measured_facts
-from reportgen.facts.model import assumptions, model_facts
+from reportgen.facts.model import assumptions, model_facts, normalised_twice
 from reportgen.facts.outcome import attribution_facts, outcome_facts, prediction_facts
 from reportgen.facts.robustness import robustness_facts
 from reportgen.facts.verdicts import DESTROYED, FAILS_FROM, SEEDS, STABLE, verdict_facts
@@ -27,6 +28,7 @@ __all__ = [
     "CURVES",
     "DESTROYED",
     "FAILS_FROM",
+    "LAYER_CHECKS",
     "LITTLE_CHANGE",
     "SEEDS",
     "SELF_CHECKS",
@@ -37,6 +39,8 @@ __all__ = [
     "degrees",
     "fact_name",
     "facts_of",
+    "layer_failings",
+    "normalised_twice",
     "percent",
     "seconds",
 ]
@@ -45,6 +49,7 @@ _PARTS = (
     model_facts,
     prediction_facts,
     attribution_facts,
+    layer_facts,
     measured_facts,
     agreement_facts,
     fidelity_facts,

@@ -46,6 +46,7 @@ SELF_CHECKS: Mapping[str, Naming] = {
     "component_share": Naming("{}.self_check", percent, "{} of the variance on the component"),
     "largest_weight": Naming("{}.self_check", percent, "largest weight of a channel {}"),
     "negative_share": Naming("{}.self_check", percent, "{} of places below zero"),
+    "placeless_share": Naming("{}.self_check", percent, "{} on tokens without a place"),
 }
 FORMS: Mapping[str, Callable[[float], str]] = {
     "decimal": decimal,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from reportgen.facts.formats import count, decimal, listed, percent, probability, size
 from reportgen.facts.sources import plain, pointer
@@ -16,7 +16,10 @@ _ASSUMABLE: Mapping[str, str] = {
     "interpolation": "the interpolation",
     "mean": "the mean",
     "std": "the standard deviation",
+    "channel_order": "the order of the colours",
 }
+
+_SAME = 1e-3
 
 
 def model_facts(report: Report) -> Iterator[Fact]:
@@ -33,7 +36,19 @@ def assumptions(report: Report) -> tuple[str, ...]:
     assumed = [words for name, words in _ASSUMABLE.items() if sources.get(name) == "assumed"]
     if report.model.labels.source == "assumed":
         assumed.append("the labels")
+    if report.model.head.source == "assumed":
+        assumed.append("how outputs become probabilities")
     return tuple(assumed)
+
+
+def normalised_twice(report: Report) -> bool:
+    """Return whether the network normalises its input, and something else does so before it."""
+    own, stated = report.model.own_normalisation, report.model.preprocessing
+    if own is None:
+        return False
+    unit = 1 / own.white
+    untouched = all(abs(mean) < _SAME for mean in stated.mean)
+    return not untouched or any(abs(std / unit - 1) > _SAME for std in stated.std)
 
 
 def _identity(report: Report) -> Iterator[Fact]:
@@ -51,11 +66,24 @@ def _identity(report: Report) -> Iterator[Fact]:
     )
     yield plain("model.device", report.provenance.device, "provenance", "device")
     for name, number in (("parameters", model.parameters), ("classes", model.classes)):
-        where = f"/model/{name}"
-        yield Fact(name=f"model.{name}", value=number, text=count(number), source=where)
+        where, text = f"/model/{name}", "unknown" if number is None else count(number)
+        yield Fact(name=f"model.{name}", value=number, text=text, source=where)
+    if model.predictions_only:
+        yield plain("model.predictions_only", model.predictions_only, "model", "predictions_only")
     assumed = assumptions(report)
     text = listed(assumed) or "nothing"
     yield Fact(name="model.assumed", value=list(assumed), text=text, source="/model")
+    own, stated = model.own_normalisation, model.preprocessing
+    if own is not None:
+        yield _values("model.own_normalisation", own.mean, own.std, "/model/own_normalisation")
+        yield _values("model.normalisation", stated.mean, stated.std, "/model/preprocessing")
+
+
+def _values(name: str, mean: Sequence[float], std: Sequence[float], source: str) -> Fact:
+    """Return a mean and a standard deviation of each channel as a fact."""
+    numbers = [", ".join(f"{value:.4g}" for value in values) for values in (mean, std)]
+    text = f"mean {numbers[0]}; standard deviation {numbers[1]}"
+    return Fact(name=name, value=[list(mean), list(std)], text=text, source=source)
 
 
 def _image(report: Report) -> Iterator[Fact]:

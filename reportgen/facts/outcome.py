@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import JsonValue
 
-from reportgen.facts.formats import counted, decimal, listed, probability
+from reportgen.facts.formats import count, counted, decimal, listed, probability
 from reportgen.facts.sources import plain, pointer
 from reportgen.facts.words import FILLS, PICTURES, SEGMENTATIONS, worded
 from reportgen.records import Attribution, ClassScore, Fact, Report
+
+_LABELS = 6  # as many as a sentence can list
 
 # The settings of methods that sentences speak of, and their words.
 _SETTINGS: Mapping[str, Callable[[JsonValue], str]] = {
@@ -33,7 +35,11 @@ def prediction_facts(report: Report) -> Iterator[Fact]:
     yield Fact(name="prediction.score", value=target.score, text=score, source=f"{where}/score")
     for place, entry in enumerate(prediction.top):
         yield from _scored(f"prediction.top{place + 1}", entry, f"/prediction/top/{place}")
-    if len(prediction.top) > 1:
+    if prediction.contrast is not None:
+        yield from _contrasted(report)
+    if prediction.threshold is not None:
+        yield from _held(report)
+    elif len(prediction.top) > 1:
         yield from _runner_up(report)
 
 
@@ -45,6 +51,36 @@ def _scored(name: str, entry: ClassScore, where: str) -> Iterator[Fact]:
         text=probability(entry.probability),
         source=f"{where}/probability",
     )
+
+
+def _contrasted(report: Report) -> Iterator[Fact]:
+    contrast, where = report.prediction.contrast, "/prediction/contrast"
+    if contrast is not None:
+        yield from _scored("prediction.first", contrast.first, f"{where}/first")
+        yield from _scored("prediction.second", contrast.second, f"{where}/second")
+
+
+def _held(report: Report) -> Iterator[Fact]:
+    """Return which labels hold, and the one whose holding is watched while the picture changes."""
+    prediction = report.prediction
+    threshold, holding = prediction.threshold, prediction.holding
+    text, source = probability(threshold or 0), "/prediction/threshold"
+    yield Fact(name="prediction.threshold", value=threshold, text=text, source=source)
+    labels = [f"“{entry.label}” ({probability(entry.probability)})" for entry in holding]
+    shown = labels if len(labels) <= _LABELS else [*labels[:_LABELS], "others"]
+    source = "/prediction/top"
+    text = f"{count(len(labels)) if labels else 'none'} of {count(report.model.classes)}"
+    yield Fact(name="prediction.held", value=len(labels), text=text, source=source)
+    if holding:
+        yield Fact(
+            name="prediction.holding",
+            value=[entry.label for entry in holding],
+            text=listed(shown),
+            source=source,
+        )
+    where = ("contrast", "first") if prediction.contrast else ("target",)
+    entry = prediction.contrast.first if prediction.contrast else prediction.target
+    yield from _scored("prediction.watched", entry, pointer("prediction", *where))
 
 
 def _runner_up(report: Report) -> Iterator[Fact]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reportgen.errors import NotApplicable
 from reportgen.metrics.base import HIGHER, LOWER, NO_MAP, Context, Measured, Metric, Plan
+from reportgen.metrics.decision import decisions, followed, made
 from reportgen.perturbation.corruption import (
     CORRUPTIONS,
     SEVERITIES,
@@ -26,7 +27,9 @@ NOISE = Card(
     title="Prediction under noise",
     category="robustness of the prediction",
     definition="The top class's probability on noisy copies as a share of that on the picture, "
-    "and the share of copies whose top class is another; three noises, five severities.",
+    "and the share of copies whose top class is another (with several labels a picture: the "
+    "explained label's probability, and its crossings of the threshold); three noises, five "
+    "severities.",
     paper="Hendrycks and Dietterich, ImageNet-C, ICLR 2019, arXiv 1903.12261",
     direction=HIGHER,
     range=(0, None),
@@ -44,7 +47,7 @@ NOISE = Card(
         ),
         Quantity(
             key="noise_flips",
-            title="Copies given another class",
+            title="Copies whose prediction is another",
             direction=LOWER,
             range=(0, 1),
             form="percent",
@@ -56,8 +59,8 @@ _SHOWN_SEVERITY = 3
 
 
 def _noise(context: Context) -> Measured:
-    if not context.prediction.top[0].probability:
-        raise NotApplicable("the top class has the probability 0, of which nothing can be kept")
+    if not followed(context).probability:
+        raise NotApplicable("the class has the probability 0, of which nothing can be kept")
     measurements: list[Measurement] = []
     kept = np.zeros((len(CORRUPTIONS), len(SEVERITIES)))
     examples = []
@@ -84,11 +87,11 @@ def _copies(context: Context, kind: str) -> Tensor:
 
 
 def _outcome(context: Context, copies: Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return, (severities, draws), the share of probability kept and whether the class changed."""
-    top = context.prediction.top[0]
+    """Return, (severities, draws), the share of probability kept and whether the answer changed."""
+    watched = followed(context)
     outputs = context.classifier.probabilities(copies)
-    kept = outputs[:, top.index].double().cpu().numpy() / top.probability
-    changed = (outputs.argmax(dim=1) != top.index).cpu().numpy()
+    kept = outputs[:, watched.index].double().cpu().numpy() / watched.probability
+    changed = (decisions(context, outputs) != made(context)).cpu().numpy()
     shape = (len(SEVERITIES), context.config.noise_draws)
     return kept.reshape(shape), changed.reshape(shape)
 

@@ -73,8 +73,10 @@ _OPPOSITE = "one output speaks for both classes, so that their scores are exact 
 def other_class(context: Context) -> int:
     """Return the index of a class drawn at random from those that are not explained.
 
-    Raises NotApplicable for a model of one class.
+    Raises NotApplicable for a model of one class, and where a contrast is explained.
     """
+    if context.prediction.contrast is not None:
+        raise NotApplicable("a contrast of two classes is explained, to which no class is another")
     classes, target = len(context.classifier.labels), context.prediction.target.index
     if classes < 2:
         raise NotApplicable("the model has no other class")

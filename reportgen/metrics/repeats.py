@@ -79,11 +79,16 @@ def noisy_pictures(context: Context) -> Tensor:
     return torch.cat([context.pixels[None], context.once(noisy_copies)])
 
 
+def noisy_outputs(context: Context) -> Tensor:
+    """Return raw outputs (1 + n, outputs) of the picture and then of its noisy copies."""
+    pictures, evaluator = context.once(noisy_pictures), context.classifier.evaluator
+    return evaluator.stream(len(pictures), lambda start, stop: pictures[start:stop])
+
+
 def noisy_scores(context: Context) -> Tensor:
     """Return the class scores (1 + n, classes) of the picture and then of its noisy copies."""
-    pictures, evaluator = context.once(noisy_pictures), context.classifier.evaluator
-    raw = evaluator.stream(len(pictures), lambda start, stop: pictures[start:stop])
-    return evaluator.head.scores(raw)
+    scores = context.classifier.evaluator.head.scores(context.once(noisy_outputs))
+    return scores[:, : len(context.classifier.labels)]
 
 
 def noisy_maps(context: Context, method: str) -> Tensor:

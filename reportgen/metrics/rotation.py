@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 from reportgen.metrics.base import HIGHER, NO_MAP, Context, Measured, Metric, Plan
+from reportgen.metrics.decision import decisions, followed, made, named
 from reportgen.perturbation.geometry import rotated
 from reportgen.records import Card, Measurement, Quantity
 from reportgen.work import Work
@@ -21,7 +22,8 @@ ROTATION = Card(
     key="rotation",
     title="Rotation that flips the prediction",
     category="robustness of the prediction",
-    definition="The smallest angle, in each direction, at which the top class changes: the first "
+    definition="The smallest angle, in each direction, at which the top class changes (with "
+    "several labels a picture: at which the explained label crosses the threshold): the first "
     "changed angle of a regular grid up to 180 degrees, refined inside its cell.",
     paper="own definition, after the minimal parameter perturbation of captum",
     direction=HIGHER,
@@ -33,7 +35,7 @@ ROTATION = Card(
     quantities=(
         Quantity(
             key="rotation_flip",
-            title="Smallest rotation that changes the top class",
+            title="Smallest rotation that changes the prediction",
             meaning="In degrees, for each direction.",
             direction=HIGHER,
             range=(0, 180),
@@ -41,7 +43,7 @@ ROTATION = Card(
         Quantity(
             key="interpolation_blur_flip",
             title="Change by the blur of interpolation alone",
-            meaning="1 where the mean of 2 x 2 pixels has another top class, else 0.",
+            meaning="1 where the mean of 2 x 2 pixels changes the prediction, else 0.",
             range=(0, 1),
         ),
     ),
@@ -54,7 +56,7 @@ _INSIDE = 16
 
 @dataclass(frozen=True)
 class _Outcome:
-    """Top class and the clean top class's probability at each of some angles (degrees)."""
+    """The decision and the probability of the class followed, at some angles (degrees)."""
 
     angles: NDArray[np.float64]
     classes: NDArray[np.int64]
@@ -62,7 +64,7 @@ class _Outcome:
 
 
 def _rotation(context: Context) -> Measured:
-    top = context.prediction.top[0].index
+    top = made(context)
     grid = _grid(context.config.rotation_step)
     outcome = _turn(context, np.concatenate([-grid[::-1], [0.0], grid]))
     middle = len(grid)
@@ -93,9 +95,10 @@ def _turn(context: Context, angles: NDArray[np.float64]) -> _Outcome:
     outputs = context.classifier.evaluator.probabilities(
         len(angles), lambda start, stop: rotated(context.pixels, turns[start:stop], fill)
     )
-    top = context.prediction.top[0].index
     return _Outcome(
-        angles, outputs.argmax(dim=1).cpu().numpy(), outputs[:, top].double().cpu().numpy()
+        angles,
+        decisions(context, outputs).cpu().numpy(),
+        outputs[:, followed(context).index].double().cpu().numpy(),
     )
 
 
@@ -139,21 +142,20 @@ def _flip(context: Context, side: str, bracket: tuple[float, float] | None) -> M
 
 
 def _new_class(context: Context, angle: float) -> str:
-    return context.classifier.labels[int(_turn(context, np.array([angle])).classes[0])]
+    return named(context, int(_turn(context, np.array([angle])).classes[0]))
 
 
 def _blur(context: Context) -> Measurement:
     """Return whether the blur of interpolation alone, at its strongest, changes the prediction."""
     padded = pad(context.pixels[None], (0, 1, 0, 1), mode="replicate")
     probabilities = context.classifier.probabilities(avg_pool2d(padded, 2, stride=1))
-    top = context.prediction.top[0].index
     return Measurement(
         metric="interpolation_blur_flip",
         subject="prediction",
-        value=float(probabilities[0].argmax().item() != top),
+        value=float(decisions(context, probabilities).item() != made(context)),
         range=(0, 1),
         settings={"blur": "mean of 2x2 pixels, as half a pixel's shift makes it"},
-        detail={"probability kept": float(probabilities[0, top])},
+        detail={"probability kept": float(probabilities[0, followed(context).index])},
     )
 
 
@@ -164,7 +166,7 @@ def _picture(context: Context, angle: float) -> NDArray[np.uint8]:
 
 
 def _work(plan: Plan) -> Mapping[str, Work]:
-    """Return the work where the top class changes both ways.
+    """Return the work where the prediction changes both ways.
 
     For each direction in which it never does, the angles inside the last cell and the look at the
     new class are saved.

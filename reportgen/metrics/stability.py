@@ -12,6 +12,7 @@ from torch import Tensor
 
 from reportgen.errors import NotApplicable
 from reportgen.metrics.base import LOWER, Context, Measured, Metric, Plan
+from reportgen.metrics.decision import decisions
 from reportgen.metrics.repeats import (
     INDEPENDENT,
     count_setting,
@@ -19,6 +20,7 @@ from reportgen.metrics.repeats import (
     noisy_controls,
     noisy_map_work,
     noisy_maps,
+    noisy_outputs,
     noisy_pictures,
     noisy_score_work,
     noisy_scores,
@@ -68,7 +70,8 @@ STABILITY = Card(
     definition="The change of the map for each unit of change in the picture, or in the class "
     "scores: the largest over copies of the picture with uniform noise of at most the radius in "
     "each channel value. A relative change divides by the absolute value, and by 1% of the "
-    "largest one where it is smaller. Copies with another top class count for the first only.",
+    "largest one where it is smaller. Copies with another top class (with several labels a "
+    "picture: on which the explained label crosses the threshold) count for the first only.",
     paper="Alvarez-Melis and Jaakkola, On the Robustness of Interpretability Methods, 2018, "
     "arXiv 1806.08049; Agarwal et al., Rethinking Stability for Attribution-based Explanations, "
     "2022, arXiv 2203.06877",
@@ -86,6 +89,8 @@ STABILITY = Card(
     + "; for the Lipschitz estimate these maps are scaled to the norm of the method's map. "
     "Beside it, the edges of the picture and of each copy, and the centre",
 )
+_ALL_FLIPPED = "the top class of every noisy copy is another"
+_ALL_CROSSED = "every noisy copy brings the label to the other side of the threshold"
 _NOTHING: Mapping[str, str] = {
     LIPSCHITZ.key: "no noisy copy differs from the picture",
     INPUT.key: "no noisy copy of the same top class differs from the picture",
@@ -98,7 +103,7 @@ class Moves:
     """How far each of n copies is from the picture; NaN where a copy says nothing.
 
     ``distance``, ``relative`` and ``scores`` (n,) are the denominators of the three quantities,
-    ``flipped`` (n,) whether the top class is another.
+    ``flipped`` (n,) whether the prediction is another.
     """
 
     distance: Values
@@ -118,14 +123,15 @@ class Moves:
 def moves(context: Context) -> Moves:
     """Return how far picture and scores move from the picture to each of its noisy copies."""
     pictures, scores = context.once(noisy_pictures), context.once(noisy_scores).double()
-    top = scores.argmax(dim=1)
+    head = context.classifier.evaluator.head
+    decided = decisions(context, head.probabilities(context.once(noisy_outputs)))
     steps = distances(scores)
     still = RESOLUTION * float(scores[0].norm())
     return Moves(
         distance=_positive(distances(pictures)),
         relative=_positive(relative_distances(pictures)),
         scores=np.where(steps > still, steps, np.nan),
-        flipped=(top[1:] != top[0]).cpu().numpy(),
+        flipped=(decided[1:] != decided[0]).cpu().numpy(),
     )
 
 
@@ -221,7 +227,8 @@ def _measurement(
 def _why(context: Context, quantity: Quantity) -> str:
     """Return why no copy gives a number."""
     if quantity is not LIPSCHITZ and context.once(moves).flipped.all():
-        return "the top class of every noisy copy is another"
+        one_wins = context.prediction.threshold is None
+        return _ALL_FLIPPED if one_wins else _ALL_CROSSED
     return _NOTHING[quantity.key]
 
 

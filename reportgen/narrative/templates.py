@@ -69,30 +69,53 @@ def sections_of(report: Report) -> tuple[Section, ...]:
 
 
 def _summary(story: _Story) -> Iterator[Choice]:
-    yield "predicted", ""
-    yield "runner-up", ""
+    if _several(story):
+        yield "labels-held" if story.report.prediction.holding else "no-label-held", ""
+    else:
+        yield "predicted", ""
+        yield "runner-up", ""
     if _explains_another(story):
-        yield "explained-other", ""
+        yield from story.first(("explained-contrast", "explained-label", "explained-other"))
     yield "seen", ""
     yield "marked", ""
     yield "head", ""
     if story.value("model.assumed"):
         yield "assumed", ""
+    yield "predictions-only", ""
 
 
 def _explains_another(story: _Story) -> bool:
     prediction = story.report.prediction
-    return prediction.target.index != prediction.top[0].index
+    return _several(story) or prediction.target.index != prediction.top[0].index
+
+
+def _several(story: _Story) -> bool:
+    """Return whether a picture may have several labels, of which each stands alone."""
+    return story.report.prediction.threshold is not None
 
 
 def _method(story: _Story, method: str) -> Iterator[Choice]:
     yield from story.first((f"made-{method}", "made"), method)
+    yield from _layer(story, method)
     yield "located", method
     yield from _curves(story, method)
     yield from _checks(story, method)
     yield "on-mask", method
     yield from _tested(story, method)
     yield "stable", method
+
+
+def _layer(story: _Story, method: str) -> Iterator[Choice]:
+    """Return how the layer was chosen, for the first method that looks at it."""
+    looking = [a.method for a in story.report.attributions if "layer" in a.settings]
+    choice = story.report.layer
+    if choice is None or looking[:1] != [method]:
+        return
+    if choice.source == "option":
+        yield from story.first(("layer-failing", "layer-named"))
+        return
+    yield from story.first(("layer-compared", "layer-last"))
+    yield "layer-runner-up", ""
 
 
 def _curves(story: _Story, method: str) -> Iterator[Choice]:
@@ -170,7 +193,7 @@ def _little(story: _Story, metric: str) -> bool:
 def _robustness(story: _Story) -> Iterator[Choice]:
     yield from _rotation(story)
     yield "noise", ""
-    yield "noise-flips", ""
+    yield from story.first(("noise-crosses", "noise-flips"))
     measured = [a.method for a in story.report.attributions if _stable(story, a.method)]
     if len(measured) == 1:
         yield "sensitivity", measured[0]
@@ -188,20 +211,32 @@ def _rotation(story: _Story) -> Iterator[Choice]:
     if story.value("rotation.first") is None:
         yield "rotation-holds", ""
         return
-    yield "rotation-flips", ""
+    yield from story.first(("rotation-crosses", "rotation-flips"))
     yield from story.first(("rotation-other", "rotation-one-way"))
 
 
 def _interpretation(story: _Story) -> Iterator[Choice]:
-    yield "verdict", ""
-    if _explains_another(story):
+    yield _said(story), ""
+    if story.report.prediction.contrast:
+        yield "other-contrast", ""
+    elif _explains_another(story) and not _several(story):
         yield "other-class", ""
     yield _judgement(story), ""
     if story.number("report.beating"):
         yield "shared-place", ""
     if "rotation.first" in story.wording.facts:
-        yield "holds" if story.value("rotation.first") is None else "breaks", ""
+        turned = story.value("rotation.first") is not None
+        yield from story.first(("breaks-label", "breaks") if turned else ("holds",))
     yield "distrust", ""
+
+
+def _said(story: _Story) -> str:
+    """Return the sentence on what the model says of the picture, or of the label explained."""
+    prediction = story.report.prediction
+    if prediction.threshold is None:
+        return "verdict"
+    watched = prediction.contrast.first if prediction.contrast else prediction.target
+    return "verdict-held" if watched in prediction.holding else "verdict-not-held"
 
 
 def _judgement(story: _Story) -> str:

@@ -124,7 +124,7 @@ def _files(source: Source) -> Table:
     model, image = source.report.model, source.report.image
     hashes = {
         f"Model file: {model.name}": model.file_sha256 or "not a file",
-        "Weights": model.weights_sha256,
+        "Weights": model.weights_sha256 or "not known",
         f"Picture: {image.name}": image.sha256,
     }
     if image.mask is not None:
@@ -138,7 +138,7 @@ def _assumptions(source: Source) -> Table:
     model = source.report.model
     origins = model.preprocessing_sources
     rows = [
-        _sourced("head", model.head.value, model.head.source),
+        _sourced("head", model.head.value, model.head.source, model.head.evidence),
         _sourced("labels", model.labels.value, model.labels.source),
     ]
     for name, value in model.preprocessing.model_dump(mode="json").items():
@@ -151,9 +151,9 @@ def _assumptions(source: Source) -> Table:
     )
 
 
-def _sourced(name: str, value: object, origin: str) -> Row:
+def _sourced(name: str, value: object, origin: str, evidence: str = "") -> Row:
     shade = "assumed" if origin == "assumed" else ""
-    return Row(name, (Cell(shortened(_json(value), VALUE)), Cell(origin, shade=shade)))
+    return Row(name, (Cell(shortened(_json(value), VALUE)), Cell(origin, "", evidence, shade)))
 
 
 def _machine(source: Source) -> Table:

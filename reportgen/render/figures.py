@@ -44,6 +44,11 @@ class Source:
     facts: FactIndex
     overlays: dict[str, Image.Image] = field(default_factory=dict)
 
+    @property
+    def several(self) -> bool:
+        """Whether a picture may have several labels, of which each stands alone."""
+        return self.report.prediction.threshold is not None
+
     def map_of(self, attribution: Attribution) -> pictures.ColouredMap | None:
         """Return the coloured map of a method, or None where the array is missing."""
         values = self.arrays.get(attribution.array)
@@ -165,12 +170,21 @@ def rotation_figure(source: Source) -> Figure | None:
     )
     pictured = " Beside it, the picture at that angle." if flipped else ""
     return Figure(
-        "Probability of the top class while the picture is rotated. Dashed red: the angle at "
-        f"which the top class first changes.{pictured}",
+        f"{_ROTATED_LABEL if source.several else _ROTATED_CLASS}{pictured}",
         (panel, *flipped),
         (),
         "mixed" if flipped else "wide",
     )
+
+
+_ROTATED_CLASS = (
+    "Probability of the top class while the picture is rotated. Dashed red: the angle at which the "
+    "top class first changes."
+)
+_ROTATED_LABEL = (
+    "Probability of the label while the picture is rotated. Dashed red: the angle at which it "
+    "first crosses the threshold."
+)
 
 
 def noise_figure(source: Source) -> Figure | None:
@@ -189,12 +203,13 @@ def noise_figure(source: Source) -> Figure | None:
     shown = zip(examples, NOISES.values(), strict=False)
     panels = (drawn, *(_seen_panel(pixels, title) for pixels, title in shown))
     keys = (_key(NOISES[kind], pen) for kind, pen in pens.items())
-    return Figure(_NOISE_CAPTION, panels, tuple(keys), "mixed")
+    caption = _NOISE_CAPTION.format("label" if source.several else "top class")
+    return Figure(caption, panels, tuple(keys), "mixed")
 
 
 _NOISE_WORDS = "Share of the probability kept against the severity; the table has the numbers."
 _NOISE_CAPTION = (
-    "Share of the top class's probability that is kept under noise (1: unchanged), and the picture "
+    "Share of the {}'s probability that is kept under noise (1: unchanged), and the picture "
     "at severity 3, as the network saw it."
 )
 

@@ -29,6 +29,8 @@ MARK = (0, 190, 90)
 OPACITY = 0.9
 FRAME = (31, 78, 121)
 BORDER = 0.6
+_SQUARES = 4  # pixels enlarged by more than this stay visible squares
+_THIN = 48  # the frame of a smaller crop would hide it
 COLOURS = {False: "inferno", True: "RdBu_r"}
 
 
@@ -167,9 +169,10 @@ def address(kind: str, content: bytes) -> str:
 
 
 def rgb(pixels: Pixels) -> Pixels:
-    """Return (height, width, 3) from a grey picture of one channel, or the picture itself."""
+    """Return (height, width, 3): the first three channels, or the first where there are fewer."""
     planes = pixels[..., None] if pixels.ndim == 2 else pixels
-    return np.ascontiguousarray(np.repeat(planes, 3, axis=2) if planes.shape[2] == 1 else planes)
+    colours = planes[..., :3] if planes.shape[2] >= 3 else np.repeat(planes[..., :1], 3, axis=2)
+    return np.ascontiguousarray(colours)
 
 
 def _flaw(values: FloatMap) -> str:
@@ -192,9 +195,13 @@ def _repeated(values: NDArray[Any], factor: int) -> NDArray[Any]:
 def _enlarged(picture: Image.Image, factor: int) -> Image.Image:
     """Return ``picture`` enlarged; pixels stay visible squares where there are few of them."""
     size = (picture.width * factor, picture.height * factor)
-    return picture.resize(
-        size, Image.Resampling.NEAREST if factor > 4 else Image.Resampling.BICUBIC
-    )
+    return picture.resize(size, _resampling(factor))
+
+
+def _resampling(factor: float) -> Image.Resampling:
+    if factor > _SQUARES:
+        return Image.Resampling.NEAREST
+    return Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC
 
 
 def _finished(
@@ -232,13 +239,14 @@ def _fitted(original: Pixels) -> tuple[Image.Image, float]:
     picture = Image.fromarray(rgb(original))
     factor = LARGEST / max(picture.size)
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    return picture.resize(size, Image.Resampling.LANCZOS), factor
+    return picture.resize(size, _resampling(factor)), factor
 
 
 def _framed(picture: Image.Image, frame: Frame, factor: float) -> Image.Image:
     """Return ``picture`` with the frame drawn on its inside, in white on a dark line."""
     left, top, right, bottom = frame.scaled(factor)
     draw = ImageDraw.Draw(picture)
-    draw.rectangle((left, top, right - 1, bottom - 1), outline="white", width=4)
-    draw.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline=FRAME, width=2)
+    thick = 2 if min(right - left, bottom - top) > _THIN else 1
+    draw.rectangle((left, top, right - 1, bottom - 1), outline="white", width=2 * thick)
+    draw.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline=FRAME, width=thick)
     return picture

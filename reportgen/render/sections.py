@@ -51,7 +51,8 @@ def _method(source: Source, key: str) -> list[Block | None]:
     notes = [Remark("Note.", note) for note in attribution.notes]
     limits = [Remark("Limits.", attribution.card.limits)] if attribution.card.limits else []
     figure = figures.map_figure(source, attribution)
-    return [figure, tables.strip(source, attribution), *notes, *limits, *skipped]
+    strip, layer = tables.strip(source, attribution), tables.layer(source, attribution)
+    return [figure, strip, layer, *notes, *limits, *skipped]
 
 
 def _comparison(source: Source, key: str) -> list[Block | None]:

@@ -1,13 +1,14 @@
 """A folder that is filled file by file, and appears whole or not at all.
 
-A survey writes the report of each picture while it goes on, so its files cannot wait in memory.
+A survey writes the report of each picture while it goes on, so its files cannot wait in memory; nor
+can those of reports on several targets.
 """
 
 from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,16 +20,17 @@ from reportgen.render.table import NAME as TABLE
 from reportgen.render.writer import DATA, PAGES, check_directory, refused
 
 PICTURES = "images"
+INDEX = "index.html"
 OWN = (DATA, TABLE, ARRAYS, *PAGES.values(), PICTURES, manifest.NAME)
 
 _NUMBERED = re.compile(r"\d{4,}-")
 
 
 @contextmanager
-def staged(directory: Path) -> Iterator[Path]:
+def staged(directory: Path, own: Collection[str] = OWN) -> Iterator[Path]:
     """Yield an empty folder whose files stand in ``directory`` afterwards, if all went well.
 
-    The report or survey that is there already is replaced; other files are left alone. After any
+    What is there already under the names ``own`` is replaced; other files are left alone. After any
     failure, an interrupt included, everything is as it was before. Raises OutputError where the
     file system refuses, or where ``images`` in ``directory`` is somebody else's.
     """
@@ -40,7 +42,7 @@ def staged(directory: Path) -> Iterator[Path]:
             stage = temporary / "stage"
             stage.mkdir()
             yield stage
-            _move(stage, directory, temporary / "kept")
+            _move(stage, directory, temporary / "kept", own)
     except OSError as error:
         _remove_empty(missing)
         raise refused(directory, error) from None
@@ -69,15 +71,16 @@ def _temporary(directory: Path) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _move(stage: Path, directory: Path, kept: Path) -> None:
+def _move(stage: Path, directory: Path, kept: Path, own: Collection[str]) -> None:
     if not directory.exists():
         stage.rename(directory)
         return
     kept.mkdir()
-    # The manifest is moved last: where it stands, all else does.
-    names = sorted((path.name for path in stage.iterdir()), key=lambda name: name == manifest.NAME)
+    # The manifest, or the page to all, is moved last: where it stands, all else does.
+    last = (manifest.NAME, INDEX)
+    names = sorted((path.name for path in stage.iterdir()), key=lambda name: name in last)
     try:
-        for name in OWN:
+        for name in own:
             if (directory / name).exists():
                 (directory / name).rename(kept / name)
         for name in names:

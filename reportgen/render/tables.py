@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reportgen.facts import fact_name
-from reportgen.records import Attribution, ClassScore, Quantity
+from reportgen.facts import LAYER_CHECKS, fact_name
+from reportgen.records import Attribution, ClassScore, Prediction, Quantity
 from reportgen.render.document import DASH, Block, Cell, Heading, Row, Stated, Strip, Table
 from reportgen.render.figures import NOISES, Source
 from reportgen.render.lookup import ARROWS
@@ -37,6 +37,13 @@ IDENTITY = {
     "image.size": "Picture size",
     "image.input_size": "Input size",
 }
+LAYER = {
+    "name": "Name",
+    "grid": "Places, down x across",
+    "layout": "Order of the axes",
+    "channels": "Channels",
+    **LAYER_CHECKS,
+}
 ROTATION = {
     "positive": ("Positive angles", "rotation.positive", "rotation.positive.class"),
     "negative": ("Negative angles", "rotation.negative", "rotation.negative.class"),
@@ -50,7 +57,8 @@ WIDEST = 6
 def top_classes(source: Source) -> Table:
     """Return the first five classes with their probabilities."""
     rows = (_class_row(source, i, score) for i, score in enumerate(_top(source), start=1))
-    caption = "The classes with the highest probability."
+    kind = "labels" if source.several else "classes"
+    caption = f"The {kind} with the highest probability."
     return Table(caption, ("Rank", "Class", "Probability"), tuple(rows), "half ranks")
 
 
@@ -66,6 +74,21 @@ def strip(source: Source, attribution: Attribution) -> Strip:
     names = {**PLACE, **({"layer": "Layer"} if f"{method}.layer" in source.facts else {})}
     found = (_stated(source, method, key, title) for key, title in {**FIDELITY, **names}.items())
     return Strip(tuple(found))
+
+
+def layer(source: Source, attribution: Attribution) -> Table | None:
+    """Return the self-test of the layer and of the runner-up, with the first map that needs it."""
+    looking = [a for a in source.report.attributions if "layer" in a.settings]
+    if "layer.name" not in source.facts or looking[:1] != [attribution]:
+        return None
+    roles = {"Layer looked at": "layer", "Runner-up": "layer.runner_up"}
+    shown = {title: role for title, role in roles.items() if f"{role}.name" in source.facts}
+    rows = (
+        Row(title, tuple(source.facts.cell(f"{role}.{key}") for role in shown.values()))
+        for key, title in LAYER.items()
+    )
+    caption = "Self-test of the layer that class activation maps look at."
+    return Table(caption, ("Check", *shown), tuple(rows), "whole")
 
 
 def comparison(source: Source) -> Table:
@@ -168,14 +191,16 @@ def agreement(source: Source, metric: str, caption: str, signed: bool) -> Table 
 
 
 def rotation(source: Source) -> Table:
-    """Return the angles at which the top class first changes, and the class it changes to."""
+    """Return the angles at which the prediction first changes, and what it changes to."""
     rows = (
         Row(title, tuple(source.facts.cell(name) for name in names))
         for title, *names in ROTATION.values()
     )
     step = source.facts.text("rotation.step")
-    caption = f"Smallest rotation that changes the top class. Grid of the search: {step}."
-    columns = ("Direction", "Smallest angle", "New top class")
+    changed = "whether the label holds" if source.several else "the top class"
+    caption = f"Smallest rotation that changes {changed}. Grid of the search: {step}."
+    new = "New answer" if source.several else "New top class"
+    columns = ("Direction", "Smallest angle", new)
     return Table(caption, columns, tuple(rows), "whole")
 
 
@@ -183,12 +208,21 @@ def noise(source: Source) -> Table:
     """Return the share of probability kept for each noise and severity, with the flips."""
     rows = (Row(title, tuple(_noise_cells(source, kind))) for kind, title in NOISES.items())
     return Table(
-        "Share of the top class's probability that is kept under noise; below it, the share of "
-        "noisy copies whose top class is another.",
+        _NOISE_OF_LABEL if source.several else _NOISE_OF_CLASS,
         ("Noise", *(f"Severity {level}" for level in SEVERITIES)),
         tuple(rows),
         "right whole",
     )
+
+
+_NOISE_OF_CLASS = (
+    "Share of the top class's probability that is kept under noise; below it, the share of noisy "
+    "copies whose top class is another."
+)
+_NOISE_OF_LABEL = (
+    "Share of the label's probability that is kept under noise; below it, the share of noisy "
+    "copies on which it is on the other side of the threshold."
+)
 
 
 def has_any(source: Source, *prefixes: str) -> bool:
@@ -202,10 +236,17 @@ def _top(source: Source) -> Sequence[ClassScore]:
 
 def _class_row(source: Source, rank: int, score: ClassScore) -> Row:
     name = f"prediction.top{rank}"
-    explained = score.index == source.report.prediction.target.index
-    detail = "explained class" if explained else ""
+    detail = _role(source.report.prediction, score)
     label = source.facts.cell(f"{name}.label", detail=detail)
     return Row(str(rank), (label, source.facts.cell(f"{name}.probability")))
+
+
+def _role(prediction: Prediction, score: ClassScore) -> str:
+    """Return what part a class has in what is explained, if any."""
+    contrast = prediction.contrast
+    if contrast is not None:
+        return {contrast.first.index: "why", contrast.second.index: "and not"}.get(score.index, "")
+    return "explained class" if score.index == prediction.target.index else ""
 
 
 def _stated(source: Source, method: str, key: str, title: str) -> Stated:

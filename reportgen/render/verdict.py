@@ -23,6 +23,9 @@ DETAIL = 110
 SENTENCES = 3
 
 
+_KICKERS = {False: "Prediction", True: "Explained label"}
+
+
 def verdict(source: Source) -> Verdict:
     """Return the first page of the report."""
     maps = figures.thumbnails(source)
@@ -47,25 +50,45 @@ def alerts(source: Source) -> tuple[Alert, ...]:
 
 
 def _kicker(source: Source) -> str:
-    chosen = source.report.prediction.target_source == "option"
-    return "Explained class, chosen by option" if chosen else "Prediction"
+    prediction = source.report.prediction
+    if prediction.contrast is not None:
+        return "Explained contrast, chosen by option"
+    kind = "label" if source.several else "class"
+    chosen = prediction.target_source == "option"
+    return f"Explained {kind}, chosen by option" if chosen else _KICKERS[source.several]
 
 
 def _details(source: Source) -> tuple[Entry, ...]:
-    """Return the lines below the probability: the rival class and how far away it is."""
-    chosen = source.report.prediction.target_source == "option"
+    """Return the lines below the probability: the rival class, or the other labels that hold."""
     entries = (
-        *([Entry("Top class", _class(source, 1))] if chosen else []),
-        Entry("Runner-up", _class(source, 2)),
-        Entry("Margin", source.facts.text("prediction.margin")),
+        Entry("Why", _class(source, "first")),
+        Entry("And not", _class(source, "second")),
+        *(_labels(source) if source.several else _rivals(source)),
         Entry("Score", source.facts.text("prediction.score")),
     )
     return tuple(entry for entry in entries if not entry.text.startswith(DASH))
 
 
-def _class(source: Source, rank: int) -> str:
-    label = shortened(source.facts.text(f"prediction.top{rank}.label"), DETAIL)
-    return f"{label}, {source.facts.text(f'prediction.top{rank}.probability')}"
+def _rivals(source: Source) -> tuple[Entry, ...]:
+    chosen = source.report.prediction.target_source == "option"
+    return (
+        *([Entry("Top class", _class(source, "top1"))] if chosen else []),
+        Entry("Runner-up", _class(source, "top2")),
+        Entry("Margin", source.facts.text("prediction.margin")),
+    )
+
+
+def _labels(source: Source) -> tuple[Entry, ...]:
+    count, held = (source.facts.text(f"prediction.{name}") for name in ("held", "holding"))
+    return (
+        Entry("Threshold", source.facts.text("prediction.threshold")),
+        Entry("Labels that hold", shortened(f"{count}: {held}", DETAIL)),
+    )
+
+
+def _class(source: Source, place: str) -> str:
+    label = shortened(source.facts.text(f"prediction.{place}.label"), DETAIL)
+    return f"{label}, {source.facts.text(f'prediction.{place}.probability')}"
 
 
 def _agreement(source: Source) -> tuple[Line, ...]:

@@ -132,7 +132,7 @@ def test_the_record_says_where_it_looked() -> None:
     found = explained(seeded(FunctionalRelu), pictures(1, *WIDE))
     assert found.resolution == "4x6 feature map"
     assert str(found.settings["layer"]).startswith("relu_")
-    assert found.settings["chosen by"] == "last feature map that receives a gradient"
+    assert found.settings["chosen by"] == "self-test of the network's last feature maps"
     assert found.settings["score"] == "logit"
     assert not found.signed
     named = explained(seeded(FunctionalRelu), pictures(1, *WIDE), "features")

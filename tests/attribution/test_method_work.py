@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from attending import explained_by
+from torch import nn
 from toys import (
     FORMATS,
     FunctionalRelu,
@@ -25,7 +27,7 @@ from toys import (
 )
 
 import reportgen
-from reportgen.attribution import METHODS, finding_work
+from reportgen.attribution import METHODS
 from reportgen.attribution.base import Explained, Request
 from reportgen.classifier.classifier import Classifier
 from reportgen.config import Config, load_config
@@ -55,6 +57,12 @@ MORE = {
     "batch_size": 5,
     "device": "cpu",
 }
+# Two pictures list the layers, one gives the scores, one the gradients of two classes, four have
+# spots; each map is compared by four, beside two of all and nothing; five maps are random, and six
+# layers at most have one for each of the two classes.
+MOST_FOR_A_LAYER = Work(2 + 1 + 1 + 4 + 2 + 4 * (5 + 6 * 2), 2)
+# Two more give its shape, and one layer is all there is to compare.
+FOR_A_NAMED_LAYER = Work(4 + 1 + 1 + 4 + 2 + 4 * (5 + 2), 2)
 SHAPES: dict[str, Shape] = {
     "tiny": (3, 8, 8),
     "colour": (3, 16, 16),
@@ -132,7 +140,7 @@ def asked_of(classifier: Classifier, config: Config, shape: Shape, count: int = 
 @every_shape
 def test_what_is_planned_is_counted(method: str, options: dict[str, int], shape: Shape) -> None:
     config = load_config(flags=options)
-    network = seeded(lambda: FunctionalRelu(shape[0]))
+    network = explained_by(method, shape[0])
     with classified(network, shape, batch_size=options["batch_size"]) as classifier:
         asked = asked_of(classifier, config, shape)
         size = size_of(asked)
@@ -145,7 +153,7 @@ def test_what_is_planned_is_counted(method: str, options: dict[str, int], shape:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_wrong_plan_is_found_out(method: str, wrong: Work, sign: int) -> None:
     config, shape = load_config(flags=FEW), SHAPES["colour"]
-    with classified(seeded(FunctionalRelu), shape) as classifier:
+    with classified(explained_by(method), shape) as classifier:
         asked = asked_of(classifier, config, shape)
         size = size_of(asked)
         found = counted(method, asked)
@@ -157,7 +165,7 @@ def test_a_wrong_plan_is_found_out(method: str, wrong: Work, sign: int) -> None:
 @every_method
 def test_two_pictures_are_twice_the_work(method: str) -> None:
     config, shape = load_config(flags=FEW), SHAPES["wide"]
-    with classified(seeded(FunctionalRelu), shape) as classifier:
+    with classified(explained_by(method), shape) as classifier:
         asked = asked_of(classifier, config, shape, count=2)
         size = size_of(asked)
         both, _ = explained(method, asked)
@@ -171,7 +179,7 @@ def test_two_pictures_are_twice_the_work(method: str) -> None:
 @pytest.mark.parametrize("segments", [2, 6, 11])
 def test_any_number_of_segments(method: str, segments: int) -> None:
     config, shape = load_config(flags={**FEW, "shap_evals": 64}), (3, 16, segments * 4)
-    with classified(seeded(FunctionalRelu), shape) as classifier:
+    with classified(explained_by(method), shape) as classifier:
         asked = replace(asked_of(classifier, config, shape), segments=squares(*shape[1:], 4)[:1])
         asked = replace(asked, segments=np.repeat(asked.segments, shape[1], axis=0))
         size = size_of(asked)
@@ -184,7 +192,7 @@ def test_any_number_of_segments(method: str, segments: int) -> None:
 @pytest.mark.parametrize("batch", [1, 4])
 def test_what_fills_up_a_fixed_batch_is_not_planned(method: str, batch: int) -> None:
     config, shape = load_config(flags={**FEW, "batch_size": batch}), SHAPES["colour"]
-    network = OnlyBatchesOf(seeded(FunctionalRelu), batch)
+    network = OnlyBatchesOf(explained_by(method), batch)
     with classified(network, shape, fixed_batch=batch, batch_size=batch) as classifier:
         asked = asked_of(classifier, config, shape)
         size = size_of(asked)
@@ -235,26 +243,23 @@ def test_steps_are_doubled_to_the_papers_fewest(steps: int, planned: int) -> Non
     assert found == Work(2 + planned, planned)
 
 
+@pytest.mark.parametrize("make", [FunctionalRelu, TinyViT])
 @pytest.mark.parametrize("form", FORMATS)
-def test_finding_the_layer_costs_the_same_in_every_format(form: str) -> None:
+def test_finding_the_layer_costs_no_more_than_is_known(
+    form: str, make: Callable[[], nn.Module]
+) -> None:
     shape = SHAPES["colour"]
-    with classified(FORMATS[form](seeded(FunctionalRelu), shape), shape) as classifier:
+    with classified(FORMATS[form](seeded(make), shape), shape) as classifier:
         counter, config = classifier.evaluator.counter, Config()
         name = asked_of(classifier, config, shape).layer().name
-        assert Work(counter.forward, counter.backward) == finding_work(config) == Work(3, 1)
+        found = Work(counter.forward, counter.backward)
+        assert between(Work(30, 2), found, MOST_FOR_A_LAYER)
+        asked_of(classifier, config, shape).layer()
+        assert Work(counter.forward, counter.backward) == found
         named = Config(layer=name)
         asked_of(classifier, named, shape).layer()
-    assert Work(counter.forward, counter.backward) == Work(3, 1) + finding_work(named)
-
-
-def test_each_layer_that_is_passed_over_costs_one_pass() -> None:
-    shape = (3, 16, 16)
-    with classified(seeded(TinyViT), shape) as classifier:
-        asked_of(classifier, Config(), shape).layer()
-        counter = classifier.evaluator.counter
-    passed_over = counter.forward - finding_work(Config()).forward
-    assert passed_over > 0
-    assert 0 <= counter.backward - finding_work(Config()).backward <= passed_over
+    spent = Work(counter.forward, counter.backward) + found * -1
+    assert spent == FOR_A_NAMED_LAYER
 
 
 @pytest.mark.parametrize("options", [FEW, MORE], ids=["few", "more"])
@@ -265,11 +270,15 @@ def test_a_report_makes_the_passes_that_are_planned(options: dict[str, int]) -> 
     explanation = reportgen.explain(seeded(FunctionalRelu), picture, flags)
     report = explanation.report
     size = Size(24, 32, int(explanation.arrays["segments.lime"].max()) + 1, 6)
-    assert report.skipped == ()
+    skipped = {skipped.step for skipped in report.skipped}
+    assert skipped == {"attention-rollout", "attention-relevance"}  # this is no transformer
     passes = {p.stage: Work(p.forward, p.backward) for p in report.provenance.passes}
     passes["integrated-gradients"] += doublings(report.measurements, config.ig_steps) * -1
     for name, method in METHODS.items():
+        if name in skipped:
+            continue
         planned = method.work(config, size)
-        # The first method in the table looks for the layer.
-        found = passes[name] + finding_work(config) * -(name == next(iter(METHODS)))
-        check(name, planned, found, config, size)
+        if name == next(iter(METHODS)):  # it looks for the layer
+            assert between(planned, passes[name], planned + MOST_FOR_A_LAYER)
+            continue
+        check(name, planned, passes[name], config, size)

@@ -11,6 +11,15 @@ from toys import pictures
 from reportgen.attribution.segmentation import SEGMENTATIONS, segment
 from reportgen.config import Config
 
+
+def scene(channels: int, side: int) -> torch.Tensor:
+    """Return a picture (channels, side, side) with a bright disc, a gradient, and some noise."""
+    across = torch.linspace(-1, 1, side)
+    disc = (across[:, None] ** 2 + across**2 < 0.3).float()
+    noise = torch.rand(channels, side, side, generator=torch.Generator().manual_seed(0))
+    return (0.5 * disc + 0.2 * (across + 1) * 0.5 + 0.2 * noise).clamp(0, 1)
+
+
 every_kind = pytest.mark.parametrize("kind", SEGMENTATIONS)
 
 
@@ -43,7 +52,7 @@ def test_a_grid_has_about_the_segments_asked_for(count: int) -> None:
 
 def test_a_small_picture_has_fewer_segments() -> None:
     found = segment(torch.zeros(3, 12, 12), Config(segmentation="grid", segments=50))[0]
-    assert found.max() + 1 == 16
+    assert found.max() + 1 == 9
 
 
 def test_quickshift_is_limes_own() -> None:
@@ -65,3 +74,46 @@ def test_a_fallback_is_reported_as_what_it_is() -> None:
     assert segment(torch.zeros(3, 32, 32), Config(segmentation="grid"))[1] == "grid"
     ramp = torch.linspace(0, 1, 64).expand(3, 64, 64)
     assert segment(ramp, Config(segmentation="slic"))[1] == "slic"
+
+
+@pytest.mark.parametrize("kind", ["slic", "grid", "quickshift"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("side", [28, 32, 64])
+def test_segments_scale_with_the_picture(kind: str, channels: int, side: int) -> None:
+    pixels = scene(channels, side)
+    found, used = segment(pixels, Config(segmentation=kind))
+    sizes = np.bincount(found.ravel())
+    assert len(sizes) >= (12 if used != "quickshift" else 4)
+    assert len(sizes) <= side * side / 16
+    assert sizes.max() <= 0.7 * side * side
+
+
+@pytest.mark.parametrize(("kind", "fewest"), [("slic", 15), ("grid", 40)])
+def test_1024_pixels_are_cut_at_their_own_size(kind: str, fewest: int) -> None:
+    pixels = scene(3, 1000)
+    found, used = segment(pixels, Config(segmentation=kind))
+    assert (found.shape, used) == ((1000, 1000), kind)
+    assert fewest <= found.max() + 1 <= 60
+    assert (np.diff(found, axis=1) != 0).any(axis=0).sum() > 5
+
+
+def test_quickshift_sees_a_large_picture_in_coarser_pixels() -> None:
+    # 800 pixels are three to each of 267.
+    pixels = scene(3, 800)[:, 300:348]
+    found, used = segment(pixels, Config(segmentation="quickshift"))
+    assert (found.shape, used) == ((48, 800), "quickshift")
+    blocks = found[:, :798].reshape(16, 3, 266, 3)
+    assert (blocks == blocks[:, :1, :, :1]).all()
+    assert 4 <= found.max() + 1 <= 48 * 800 / 16
+
+
+@every_kind
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 64), (4, 32, 48)])
+def test_a_constant_picture_is_cut_into_a_grid_of_like_cells(
+    kind: str, shape: tuple[int, ...]
+) -> None:
+    found, used = segment(torch.full(shape, 0.5), Config(segmentation=kind))
+    sizes = np.bincount(found.ravel())
+    assert len(sizes) >= 25
+    assert sizes.max() < 3 * sizes.min()
+    assert used in ("grid", "slic")  # of one colour, SLIC's segments are cells as well

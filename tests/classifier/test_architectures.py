@@ -15,9 +15,11 @@ from reportgen.classifier.architectures import (
     build,
     closest_build,
     known_architectures,
+    known_heads,
     nearest,
     recognise,
     require_known,
+    shared,
 )
 from reportgen.classifier.fitting import shapes_of
 from reportgen.classifier.torchvision_operators import ensure_torchvision
@@ -160,6 +162,18 @@ def test_nothing_is_near_to_a_network_of_other_names() -> None:
 )
 def test_the_closest_build_takes_over_the_number_of_classes(given: Shapes, classes: int) -> None:
     assert closest_build("resnet18", given).fc.out_features == classes
+
+
+def test_the_names_of_heads_are_known() -> None:
+    assert {"fc", "classifier", "classifier.6", "head", "heads.head"} <= set(known_heads())
+
+
+@pytest.mark.parametrize(
+    ("some", "others", "expected"),
+    [("ab", "ab", 1), ("abc", "bcd", 0.5), ("a", "b", 0), ("", "", 0)],
+)
+def test_what_two_collections_share(some: str, others: str, expected: float) -> None:
+    assert shared(some, others) == expected
 
 
 def test_an_unknown_architecture_is_refused_with_the_known_ones() -> None:

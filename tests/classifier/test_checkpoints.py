@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import collections
+import datetime
+import fractions
 import io
 import pickle
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ import torch
 from factories import SmallNet
 
 from reportgen.classifier.checkpoints import Checkpoint, read_checkpoint, read_safetensors
+from reportgen.classifier.harmless import UnreadArray
 from reportgen.classifier.sniffing import sniff
 from reportgen.errors import ModelError
 
@@ -69,8 +73,8 @@ def test_planted_code_runs_where_it_is_trusted(how: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("neighbour", "name"),
     [
-        (argparse.Namespace(lr=0.1), "argparse.Namespace"),
-        (np.float64(0.9), r"numpy\._core\.multiarray\.scalar"),
+        (datetime.date(2020, 1, 1), "datetime.date"),
+        (fractions.Fraction(1, 2), "fractions.Fraction"),
         (SmallNet(), "factories.SmallNet"),
     ],
 )
@@ -80,6 +84,77 @@ def test_what_is_refused_is_named(neighbour: object, name: str, how: str, tmp_pa
     path = write(tmp_path / "model.pt", content, how)
     with pytest.raises(ModelError, match=f"model.pt' holds '{name}' beside or instead of weights"):
         read(path)
+
+
+@pytest.mark.parametrize("how", ["checkpoint", "old checkpoint"])
+def test_what_training_scripts_save_beside_the_weights_is_read(how: str, tmp_path: Path) -> None:
+    options = argparse.Namespace(lr=0.1, out=Path("runs/3"), model="resnet18")
+    content = {
+        "args": options,
+        "best": np.float64(0.91),
+        "epoch": np.int32(-7),
+        "half": np.float16(0.5),
+        "done": np.bool_(True),
+        "name": np.str_("text"),
+        "rng": np.random.RandomState(0).get_state(),
+        "elsewhere": PureWindowsPath("C:/runs"),
+    }
+    found = read(write(tmp_path / "model.pt", content, how)).content
+    assert vars(found["args"]) == {"lr": 0.1, "out": PurePosixPath("runs/3"), "model": "resnet18"}
+    numbers = ("best", "epoch", "half", "done", "name")
+    assert [found[key] for key in numbers] == [0.91, -7, 0.5, True, None]
+    assert isinstance(found["rng"][1], UnreadArray)
+    assert vars(found["rng"][1]) == {}
+    assert found["elsewhere"] == PureWindowsPath("C:/runs")
+
+
+def test_numbers_of_the_other_byte_order_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.pt", {"x": np.int32(1)}, "old checkpoint")
+    little, big = b"X\x01\x00\x00\x00<", b"X\x01\x00\x00\x00>"
+    content = path.read_bytes()
+    assert content.count(little) == 1
+    path.write_bytes(content.replace(little, big))
+    assert read(path).content == {"x": 1 << 24}
+
+
+class Smuggler:
+    """Hands a function that is not allowed to one that is."""
+
+    def __init__(self, through: object, proof: Path) -> None:
+        self.through, self.proof = through, proof
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.through, (Evil(self.proof),)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    "through", [argparse.Namespace, PurePosixPath, np.dtype, np.ndarray, collections.OrderedDict]
+)
+def test_planted_code_does_not_run_inside_what_is_allowed(through: object, tmp_path: Path) -> None:
+    smuggler = Smuggler(through, tmp_path / "proof")
+    torch.save({"state_dict": SmallNet().state_dict(), "args": smuggler}, tmp_path / "model.pt")
+    with pytest.raises(ModelError, match=r"can run any code; .*--trust-pickle if you trust"):
+        read(tmp_path / "model.pt")
+    assert not smuggler.proof.exists()
+
+
+def test_numpy_builds_nothing_and_what_is_allowed_is_so_only_meanwhile(tmp_path: Path) -> None:
+    torch.save({"x": np.float64(2.5), "y": np.ones(3, dtype=object)}, tmp_path / "model.pt")
+    before = set(torch.serialization.get_safe_globals())
+    found = read(tmp_path / "model.pt").content
+    assert type(found["x"]) is float
+    assert type(found["y"]) is UnreadArray
+    assert set(torch.serialization.get_safe_globals()) == before
+
+
+def test_the_metadata_of_safetensors_is_kept(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    tensors = SmallNet().state_dict()
+    save_file(tensors, tmp_path / "model.safetensors", {"arch": "resnet18"})
+    found = read_safetensors(tmp_path / "model.safetensors")
+    assert found.metadata == {"arch": "resnet18"}
+    assert torch.equal(found.content["fc.weight"], tensors["fc.weight"])
 
 
 @pytest.mark.parametrize("how", ["checkpoint", "old checkpoint"])

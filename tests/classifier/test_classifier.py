@@ -114,6 +114,7 @@ def test_the_record_says_what_was_given_and_what_was_found() -> None:
         "interpolation": "assumed",
         "mean": "assumed",
         "std": "assumed",
+        "channel_order": "assumed",
     }
 
 

@@ -9,7 +9,7 @@ import torch
 from factories import SmallNet
 from torch import nn
 
-from reportgen.classifier.fitting import Misfit, compare, load_weights, shapes_of
+from reportgen.classifier.fitting import Misfit, compare, likeness, load_weights, shapes_of
 from reportgen.errors import ModelError
 
 
@@ -35,6 +35,22 @@ def test_each_difference_is_found() -> None:
         "1 of its tensors missing from the file (a), 1 in the file that it does not have (d), "
         "1 of another shape (b is 2x4, not 2x3)"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"a": (1,), "b": (2,)}, 1),
+        ({"a": (1,), "b": (3,)}, 0.75),
+        ({"a": (1,)}, 0.5),
+        ({"a": (1,), "b": (2,), "c": (3,), "d": (4,)}, 0.5),
+        ({"c": (1,)}, 0),
+    ],
+)
+def test_likeness_is_the_share_of_equal_tensors(
+    given: dict[str, tuple[int, ...]], expected: float
+) -> None:
+    assert likeness({"a": (1,), "b": (2,)}, given) == expected
 
 
 def test_few_of_many_differences_are_shown() -> None:

@@ -31,6 +31,7 @@ from reportgen.classifier.device import tf32
 from reportgen.classifier.evaluator import Batches, Copies, Evaluator
 from reportgen.classifier.folding import folded, reduced, rounded
 from reportgen.classifier.heads import HEADS
+from reportgen.classifier.normalisation import Normalisation
 from reportgen.classifier.randomisation import randomised, stages
 from reportgen.config import Config
 from reportgen.errors import NotApplicable, UsageError
@@ -176,8 +177,8 @@ def test_a_copy_that_gives_other_outputs_is_not_used(monkeypatch: pytest.MonkeyP
 
 
 def _evaluator(network: nn.Module, copies: Copies) -> Evaluator:
-    zero, unit = (0.0,) * 3, (1.0,) * 3
-    return Evaluator(network, HEADS["softmax"], zero, unit, torch.device("cpu"), Batches(4), copies)
+    plain = Normalisation((0.0,) * 3, (1.0,) * 3)
+    return Evaluator(network, HEADS["softmax"], plain, torch.device("cpu"), Batches(4), copies)
 
 
 def test_only_passes_without_gradients_go_through_copies() -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from toys import FORMATS, Fixed, InPlaceRelu, OnlyBatchesOf, TinyViT, pictures, scripted, seeded
 
 from reportgen.classifier import memory
-from reportgen.classifier.evaluator import Batches, Evaluator, borrowed
+from reportgen.classifier.borrowing import borrowed
+from reportgen.classifier.evaluator import Batches, Evaluator
 from reportgen.classifier.heads import HEADS
 from reportgen.classifier.memory import (
     Footprint,
@@ -25,12 +26,14 @@ from reportgen.classifier.memory import (
     spelled,
     weight_bytes,
 )
+from reportgen.classifier.normalisation import Normalisation
 from reportgen.errors import NotApplicable, UsageError
 
 CPU, CUDA, MPS = (torch.device(kind) for kind in ("cpu", "cuda", "mps"))
 # So large that what a convolution's library sets aside, which is nearly the same for all sizes and
 # differs between processors, is little beside the activations.
 SHAPE = (3, 64, 64)
+PLAIN = Normalisation((0.0,) * 3, (1.0,) * 3)
 PICTURE = 4 * 3 * 64 * 64
 SPIKE = 9 * PICTURE
 
@@ -225,7 +228,7 @@ def test_what_small_batches_hide_is_allowed_for() -> None:
 
 def test_passes_go_through_the_evaluator_and_are_counted() -> None:
     with borrowed(network := seeded(InPlaceRelu)):
-        subject = Evaluator(network, HEADS["softmax"], (0.0,) * 3, (1.0,) * 3, CPU, Batches(32))
+        subject = Evaluator(network, HEADS["softmax"], PLAIN, CPU, Batches(32))
         found = footprint(subject.raw, several(4), weight_bytes(network))
     assert (subject.counter.forward, subject.counter.backward) == (10, 5)
     assert 0 < found.forward <= found.backward
@@ -234,7 +237,7 @@ def test_passes_go_through_the_evaluator_and_are_counted() -> None:
 def test_a_fixed_batch_is_run_as_it_is() -> None:
     with borrowed(network := OnlyBatchesOf(seeded(InPlaceRelu), 3)):
         batches = Batches(32, fixed=3)
-        subject = Evaluator(network, HEADS["softmax"], (0.0,) * 3, (1.0,) * 3, CPU, batches)
+        subject = Evaluator(network, HEADS["softmax"], PLAIN, CPU, batches)
         found = footprint(subject.raw, several(3), 0, fixed=True)
     assert (subject.counter.forward, subject.counter.backward) == (6, 3)
     assert (found.constant, found.smallest) == (0, 3)

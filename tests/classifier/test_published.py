@@ -70,7 +70,7 @@ def test_weights_in_the_cache_are_read(cache: Path) -> None:
     _, weights = find_published("torchvision:squeezenet1_1")
     assert cached_file(weights).parent == cache
     torch.save({"a": torch.ones(2)}, cached_file(weights))
-    assert torch.equal(download(weights)["a"], torch.ones(2))
+    assert torch.equal(download(weights, allow_download=False)["a"], torch.ones(2))
 
 
 class Evil:
@@ -85,8 +85,18 @@ def test_a_planted_file_in_the_cache_runs_no_code(cache: Path) -> None:
     _, weights = find_published("torchvision:squeezenet1_1")
     torch.save({"a": Evil(cache / "proof")}, cached_file(weights))
     with pytest.raises(ModelError):
-        download(weights)
+        download(weights, allow_download=False)
     assert not (cache / "proof").exists()
+
+
+def test_nothing_is_downloaded_unless_allowed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        pytest.fail("a download was started")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", fail)
+    _, weights = find_published("torchvision:squeezenet1_1")
+    with pytest.raises(ModelError, match=r"SqueezeNet1_1.*not in the cache.*--allow-download"):
+        download(weights, allow_download=False)
 
 
 def test_a_failed_download_is_one_sentence(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +106,7 @@ def test_a_failed_download_is_one_sentence(cache: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("torch.hub.download_url_to_file", fail)
     _, weights = find_published("torchvision:squeezenet1_1")
     with pytest.raises(ModelError, match=r"SqueezeNet1_1_Weights.*not in the cache.*no network"):
-        download(weights)
+        download(weights, allow_download=True)
 
 
 def assumed(recognised: Recognised) -> Hints:

@@ -26,6 +26,8 @@ crop = [224, 200]
 interpolation = "bicubic"
 mean = [0.485, 0.456, 0.406]
 std = [0.229, 0.224, 0.225]
+channel_order = "bgr"
+numbers = "uint8"
 """
 
 
@@ -39,6 +41,8 @@ def all_hints(source: str) -> Hints:
         interpolation=Known("bicubic", source),
         mean=Known(MEAN, source),
         std=Known(STD, source),
+        channel_order=Known("bgr", source),
+        numbers=Known("uint8", source),
     )
 
 
@@ -68,9 +72,10 @@ def test_every_option_is_heard(tmp_path: Path) -> None:
         mean="0.485, 0.456,0.406",
         std="0.229,0.224,0.225",
         head="softmax",
+        channel_order="bgr",
     )
     heard = all_hints("option")
-    assert flag_hints(config) == Hints(**{**vars(heard), "channels": None})
+    assert flag_hints(config) == Hints(**{**vars(heard), "channels": None, "numbers": None})
 
 
 @pytest.mark.parametrize(
@@ -197,6 +202,8 @@ def test_a_full_description_in_the_archive_is_read() -> None:
             "interpolation": "bicubic",
             "mean": MEAN,
             "std": STD,
+            "channel_order": "bgr",
+            "numbers": "uint8",
         },
     }
     assert embedded_hints(json.dumps(content), "m.pt2") == all_hints("file")

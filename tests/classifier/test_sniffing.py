@@ -53,6 +53,7 @@ KINDS = {
     "safetensors": safetensors.torch.save(SmallNet().state_dict()),
     "TorchScript": archive("m/data.pkl", "m/constants.pkl", "m/code/__torch__.py", "m/data/0"),
     "exported program": archive("m/archive_format", "m/models/model.json"),
+    "ONNX": b"\x08\x07\x12\x07pytorch",
 }
 
 USELESS = {
@@ -63,18 +64,22 @@ USELESS = {
     "a TIFF picture": picture("TIFF"),
     "a WebP picture": picture("WEBP"),
     "a PDF document": b"%PDF-1.7\n",
-    "an HDF5 file .Keras or TensorFlow.": b"\x89HDF\r\n\x1a\n\0\0",
-    "a TensorFlow Lite model": b"\x1c\0\0\0TFL3\0\0",
+    "an HDF5 file .Keras or TensorFlow., .*tf2onnx.convert --keras": b"\x89HDF\r\n\x1a\n\0\0",
+    "a TensorFlow Lite model, .*tf2onnx.convert --tflite": b"\x1c\0\0\0TFL3\0\0",
     "an ExecuTorch program": b"\x1c\0\0\0ET12\0\0",
     "a GGUF file": b"GGUF\x03\0\0\0",
     "a NumPy array": b"\x93NUMPY\x01\0",
     "compressed with gzip, .*unpack it first": b"\x1f\x8b\x08\0\0\0",
     "a Git LFS pointer, .*git lfs pull": b"version https://git-lfs.github.com/spec/v1\noid",
     "a web page, .*download the file again": b"\n<!DOCTYPE html>\n<html><body>Not found",
-    "an ONNX model, which is not supported, .*torch.export.save": b"\x08\x07\x12\x07pytorch",
+    "an OpenVINO model, .*ONNX model that it was made from": b'<?xml?>\n<net name="n">',
+    "a frozen TensorFlow graph, .*--graphdef": b"\n\x10\n\x01x\x12\x0bPlaceholder\xff",
+    "a model in onnxruntime's own format": b"\x20\0\0\0ORTM\0\0",
     "a text file": "Gewichte für das Netz\n".encode(),
     "of an unknown format": bytes(range(256)),
-    "a Keras model": archive("config.json", "metadata.json", "model.weights.h5"),
+    "a Keras model, .*tf2onnx.convert --saved-model": archive(
+        "config.json", "metadata.json", "model.weights.h5"
+    ),
     "an archive of NumPy arrays": arrays(),
     "an archive of compiled code": archive("m/archive_format", "m/data/aotinductor/model/a.so"),
     "an exported program in the format of PyTorch 2.7 and before": archive(
@@ -134,6 +139,15 @@ def test_a_folder_names_the_models_inside(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(ModelError, match=r"is a folder, .*for example model\.safetensors\.$"):
         sniff(tmp_path)
+
+
+def test_folders_of_other_frameworks_are_named(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").touch()
+    with pytest.raises(ModelError, match="a model of TensorFlow; convert it to ONNX"):
+        sniff(tmp_path)
+    (tmp_path / "net.mlpackage").mkdir()
+    with pytest.raises(ModelError, match="a Core ML model; give the ONNX model"):
+        sniff(tmp_path / "net.mlpackage")
 
 
 def test_a_folder_without_models(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from told_reports import (
     check,
     curve,
     everything,
+    layer_of,
     located,
     noise,
     noise_curves,
@@ -306,9 +307,58 @@ def shapes() -> list[Report]:
         report_of(verdict("seed_jaccard_5", "lime", "stable", 0.95), methods=("lime",)),
         *(
             report_of(check(metric, "gradcam", 0.2))
-            for metric in ("sampling_error", "component_share", "largest_weight")
+            for metric in ("sampling_error", "component_share", "largest_weight", "placeless_share")
         ),
+        report_of(*FULL, threshold=0.15),
+        report_of(rotation("positive", 40.0), threshold=0.15, target=1),
+        report_of(threshold=0.9),
+        *(report_of(layer=layer_of(outcome)) for outcome in ("passes", "undecided")),
+        *(report_of(layer=layer_of(outcome, "option")) for outcome in ("passes", "fails")),
+        report_of(contrast=(1, 2)),
+        report_of(predictions_only="it is a function"),
     ]
+
+
+def several() -> list[Report]:
+    """Return reports on labels that stand each alone, with all that is measured."""
+    return [
+        report_of(*FULL, methods=ALL, threshold=threshold, **target)
+        for threshold in (0.15, 0.75)
+        for target in ({}, {"target": 1}, {"contrast": (1, 0)})
+    ]
+
+
+def test_where_several_labels_hold_no_class_wins() -> None:
+    for report in several():
+        said = " ".join(s.text for s in sentences(report))
+        said += " ".join(finding.statement for finding in report.findings)
+        assert not re.search(r"top class|another class|calls the picture|given another", said)
+        assert not re.search(r"Next comes|leads the next", said)
+        for sentence in sentences(report):
+            assert numbers_without_a_fact(report, sentence) == []
+
+
+def test_the_labels_that_hold_are_counted_and_listed() -> None:
+    held = text(report_of(threshold=0.15), "summary")
+    assert "gives the picture pond.jpg 2 of 1,000 labels" in held
+    assert "“newt” (0.7000) and “toad” (0.2000)." in held
+    assert "This report explains the label “newt”, which has a probability of 0.7000." in held
+    none = text(report_of(threshold=0.75), "summary")
+    assert "none of 1,000 labels: the likeliest, “newt”, has a probability of 0.7000" in none
+    below = text(report_of(threshold=0.5, target=1), "interpretation")
+    assert "does not give the picture the label “toad”: its probability of 0.2000" in below
+
+
+def test_a_contrast_says_both_classes_and_how_it_is_measured() -> None:
+    report = report_of(contrast=(1, 2), threshold=None)
+    assert (
+        "explains why “toad” (probability 0.2000) and not “frog” (0.1000): the score is the "
+        "difference of their scores, and the probability is the share that the first has of both "
+        "probabilities, 0.6667."
+    ) in text(report, "summary")
+    assert "why “toad” and not “frog”" in text(report, "interpretation")
+    assert "calls the picture “newt”" in text(report, "interpretation")
+    assert "explains another class" not in text(report, "summary")
 
 
 def test_every_sentence_is_said_by_some_report() -> None:

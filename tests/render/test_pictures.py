@@ -23,6 +23,7 @@ from reportgen.render.pictures import (
     overlay,
     placed,
     raw,
+    rgb,
     seen,
 )
 
@@ -182,3 +183,37 @@ def test_many_colours_become_a_jpeg_of_limited_size() -> None:
     address = data_address(Image.fromarray(pixels))
     assert address.startswith("data:image/jpeg;")
     assert opened(address).size == (460, 307)
+
+
+@pytest.mark.parametrize(("channels", "kept"), [(1, (0, 0, 0)), (2, (0, 0, 0)), (4, (0, 1, 2))])
+def test_of_other_channels_the_first_are_drawn(channels: int, kept: tuple[int, ...]) -> None:
+    pixels = np.arange(4 * 5 * channels, dtype=np.uint8).reshape(4, 5, channels)
+    assert np.array_equal(rgb(pixels), pixels[..., list(kept)])
+
+
+def test_the_pixels_of_a_small_picture_stay_squares() -> None:
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[10, 12] = 255
+    drawn = np.asarray(cropped(pixels, None))
+    assert set(np.unique(drawn)) == {0, 255}
+    large = np.asarray(cropped(np.repeat(np.repeat(pixels, 8, 0), 8, 1), None))
+    assert len(np.unique(large)) > 2
+
+
+@pytest.mark.parametrize("shape", [(100, 2000), (2000, 100)])
+def test_a_long_picture_shows_the_crop_inside_its_frame(shape: tuple[int, int]) -> None:
+    pixels = np.zeros((*shape, 3), np.uint8)
+    middle = (
+        slice(shape[0] // 2 - 25, shape[0] // 2 + 25),
+        slice(shape[1] // 2 - 25, shape[1] // 2 + 25),
+    )
+    pixels[middle] = (255, 0, 0)
+    pixels[:50, :50] = (0, 0, 255)  # an object outside the crop
+    left, top = shape[1] / 2 - 50, shape[0] / 2 - 50
+    drawn = np.asarray(cropped(pixels, Frame(left, top, left + 100, top + 100)))
+    centre = drawn[drawn.shape[0] // 2, drawn.shape[1] // 2]
+    assert centre.tolist() == [255, 0, 0]
+    faded = drawn[2, 2].astype(int)
+    assert faded[2] == 255 and 100 < faded[0] < 200
+    red = ((drawn[..., 0] > 200) & (drawn[..., 1] < 60)).sum()
+    assert red > 0.15 * (LARGEST / 20) ** 2

@@ -1,0 +1,91 @@
+"""The table of what reportgen could explain: Markdown from the rows of coverage.py."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+_HEADS = (
+    "architecture", "format", "methods", "layer", "grid", "self-test of the layer", "difference",
+    "rank", "seconds", "or why not",
+)  # fmt: skip
+_NOT_MADE = ("building", "saving")
+_DONE = "done"
+
+
+def table(rows: Sequence[Any], machine: str) -> str:
+    """Return the summary and the table of all rows, as Markdown."""
+    parts = ["# Coverage: what opens and is explained, with no flag", "", machine, "", *_intro()]
+    parts += ["", *_summary(rows), "", *_reasons(rows)]
+    for group in dict.fromkeys(row.group for row in rows):
+        parts += ["", f"## {group}", "", *_rows([row for row in rows if row.group == group])]
+    return "\n".join(parts) + "\n"
+
+
+def _intro() -> Iterator[str]:
+    yield (
+        "Each network has random weights (those among the assets are real), batch statistics of "
+        "four parts of a photograph, and is saved, opened by its path alone and explained. The "
+        "first format of each gets the profile quick with its five methods (with --brief what the "
+        "others get), the others three methods and their agreement. Each is compared with the "
+        "network itself under the same preprocessing: the largest difference of the probabilities "
+        "of its first classes, and for further formats the rank correlation of both Grad-CAM "
+        "maps. Those of transformers have at most four layers. Seconds are "
+        "of the whole report with HTML. What cannot be built here, and a format that PyTorch's own "
+        "exporter does not make of a network, is not counted."
+    )
+
+
+def _summary(rows: Sequence[Any]) -> Iterator[str]:
+    yield "| group | format | saved | explained | with Grad-CAM | share explained |"
+    yield "|---|---|---|---|---|---|"
+    for group, format in dict.fromkeys((row.group, row.format) for row in rows):
+        chosen = [r for r in rows if (r.group, r.format) == (group, format)]
+        saved = [r for r in chosen if r.stage not in _NOT_MADE]
+        done = [r for r in saved if r.stage == _DONE]
+        cams = sum("gradcam" in r.methods for r in done)
+        share = f"{len(done) / len(saved):.1%}" if saved else ""
+        yield f"| {group} | {format} | {len(saved)} | {len(done)} | {cams} | {share} |"
+
+
+def _reasons(rows: Sequence[Any]) -> Iterator[str]:
+    failed = Counter(_short(r.reason) for r in rows if r.stage not in (_DONE, *_NOT_MADE))
+    if failed:
+        yield "Reasons why a network was not explained:"
+        yield ""
+        yield from (f"- {count} x {reason}" for reason, count in failed.most_common())
+
+
+def _rows(rows: Iterable[Any]) -> Iterator[str]:
+    yield f"| {' | '.join(_HEADS)} |"
+    yield "|" + "---|" * len(_HEADS)
+    for row in rows:
+        cells = (
+            row.name, row.format, _methods(row), row.layer, row.grid, row.layer_test,
+            "" if row.difference is None else f"{row.difference:.1e}",
+            "" if row.rank is None else f"{row.rank:.4f}",
+            f"{row.seconds:.0f}" if row.stage == _DONE else "", _why(row),
+        )  # fmt: skip
+        yield f"| {' | '.join(_cell(cell) for cell in cells)} |"
+
+
+def _methods(row: Any) -> str:
+    return str(len(row.methods)) if row.stage == _DONE else ""
+
+
+def _why(row: Any) -> str:
+    if row.stage in _NOT_MADE:
+        return f"not made ({row.stage}): {_short(row.reason)}"
+    if row.stage != _DONE:
+        return f"{row.stage}: {row.reason}"
+    cam = (row.skipped or {}).get("gradcam", "")
+    return f"Grad-CAM: {cam}" if cam else ""
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= 160 else reason[:157] + "..."
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "/").split())

@@ -1,0 +1,101 @@
+"""Watching the tensor functions that an eager network calls, and the modules that it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+from torch.overrides import TorchFunctionMode
+
+Change = Callable[[int, str, Tensor], Tensor]
+
+
+class Functions(TorchFunctionMode):
+    """Hands every floating tensor that a tensor function returns to ``change``, with its number.
+
+    What a script inside the network calls cannot be seen; such a script is taken for a function.
+    """
+
+    def __init__(self, network: nn.Module, change: Change) -> None:
+        super().__init__()
+        self._scripts = set(_outermost_scripts(network))
+        self._change = change
+        self._count = 0
+        self._handle: Any = None
+
+    def __enter__(self) -> Any:
+        """Watch what is called, and the scripts inside the network."""
+        if self._scripts:
+            # Scripts take no hooks of their own, so one for all modules looks for them.
+            self._handle = hooks.register_module_forward_hook(self._called)
+        return super().__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *error: Any) -> None:
+        """Stop watching."""
+        if self._handle is not None:
+            self._handle.remove()
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        return self._changed(getattr(func, "__name__", "tensor"), result)
+
+    def _called(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+        return self._changed("script", output) if module in self._scripts else output
+
+    def _changed(self, function: str, result: Any) -> Any:
+        if not isinstance(result, Tensor) or not result.is_floating_point():
+            return result
+        call = self._count
+        self._count += 1
+        return self._change(call, function, result)
+
+
+def _outermost_scripts(module: nn.Module) -> Iterator[nn.Module]:
+    if isinstance(module, torch.jit.ScriptModule):
+        yield module
+        return
+    for child in module.children():
+        yield from _outermost_scripts(child)
+
+
+@contextmanager
+def followed(network: nn.Module, path: list[str]) -> Iterator[None]:
+    """Keep the dotted name of the module that is running at the end of ``path``."""
+    names = {module: name for name, module in network.named_modules() if name}
+    scripts: set[nn.Module] = {
+        module for module in names if isinstance(module, torch.jit.ScriptModule)
+    }
+
+    def enter(module: nn.Module, inputs: Any) -> None:
+        path.append(names[module])
+
+    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+        path.pop()
+
+    handles = [
+        handle
+        for module in names.keys() - scripts
+        for handle in (
+            module.register_forward_pre_hook(enter),
+            module.register_forward_hook(leave, always_call=True),
+        )
+    ]
+    if scripts:
+        handles.append(hooks.register_module_forward_pre_hook(_among(scripts, enter)))
+        left = _among(scripts, leave)
+        handles.append(hooks.register_module_forward_hook(left, always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _among(scripts: set[nn.Module], hook: Callable[..., None]) -> Callable[..., None]:
+    """Return the hook for scripts alone: they take none of their own, and others have theirs."""
+    return lambda module, *given: hook(module, *given) if module in scripts else None

@@ -1,0 +1,64 @@
+"""The layers found in published networks: Grad-CAM's maps lie on what the pictures show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reportgen.attribution import METHODS
+from reportgen.classifier.loading import open_model
+from reportgen.classifier.metadata import Hints
+from reportgen.config import Config
+from reportgen.image import open_image
+from reportgen.layer_records import LayerChoice
+from reportgen.pipeline import made_ready
+from reportgen.subject import make_subject
+
+PICTURES = (
+    "n01443537_goldfish",
+    "n01491361_tiger_shark",
+    "n02007558_flamingo",
+    "n02098286_West_Highland_white_terrier",
+)
+Found = tuple[float, float, LayerChoice]
+
+
+def found(assets: Path, weights: str, picture: str, layer: str = "") -> Found:
+    """Return how much of the map lies in the mask, the mask's share, and the layer's choice."""
+    mask = str(assets / "masks" / "imagenet" / f"{picture}.png")
+    config, hints = Config(mask=mask, layer=layer, device="cpu"), Hints()
+    shown = open_image(assets / "images" / "imagenet" / f"{picture}.JPEG")
+    with made_ready(open_model(assets / "weights" / weights), hints, config) as classifier:
+        subject = make_subject(classifier, shown, config)
+        request = subject.request(subject.pixels[None], config)
+        (heat,) = METHODS["gradcam"].explain(request).maps
+        choice = classifier.layer_choice(layer)
+    if subject.mask is None or choice is None:
+        raise AssertionError("there is a mask, and a layer was looked for")
+    share = float(subject.mask.float().mean())
+    return float((heat * subject.mask).sum() / heat.sum()), share, choice
+
+
+@pytest.mark.parametrize(
+    ("weights", "last"),
+    [
+        ("mobilenet_v2_imagenet.pth", "features.18.2"),
+        ("squeezenet1_1_imagenet.pth", "features.12"),
+    ],
+)
+def test_maps_lie_on_what_the_picture_shows(assets: Path, weights: str, last: str) -> None:
+    better = 0
+    for picture in PICTURES:
+        inside, share, choice = found(assets, weights, picture)
+        assert choice.chosen == last
+        better += inside > share
+    assert better >= len(PICTURES) - 1
+
+
+def test_an_early_layer_that_is_named_is_kept_and_fails(assets: Path) -> None:
+    inside, share, choice = found(assets, "mobilenet_v2_imagenet.pth", PICTURES[3], "features.4")
+    assert (choice.source, choice.chosen) == ("option", "features.4")
+    (candidate,) = choice.candidates
+    assert [check.key for check in candidate.checks if check.outcome == "fails"] == ["removal"]
+    assert inside < share
