@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from reportgen.classifier.torchvision_operators import ensure_torchvision
 
 SEED = 0
-CLASSES = 10
+CLASSES = 1000
 FORMATS = ("state dict", "TorchScript", "exported program", "ONNX")
 
 # The smallest classifier of each of timm's modules, by parameters times pixels; those of which
@@ -236,7 +236,7 @@ def _transformers(name: str) -> nn.Module:
     known = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES[name]
     # As deep as it takes to be of its kind: what is tried is the kind, not its size.
     for depth in ("num_hidden_layers", "n_layer"):
-        if isinstance(getattr(config, depth, None), int):
+        if isinstance(getattr(config, depth, None), int) and not hasattr(config, "stage_names"):
             setattr(config, depth, min(getattr(config, depth), _DEPTH))
     config.architectures = [known if isinstance(known, str) else known[0]]
     return AutoModelForImageClassification.from_config(config).eval()

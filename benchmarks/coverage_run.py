@@ -153,7 +153,8 @@ def _row(made: Made, format: str, reference: Reference, asked: Asked) -> Row:
         found.save(made.folder / "out", ("html", "json"))
         row = _filled(replace(row, seconds=time.perf_counter() - started), found)
     except Exception as error:
-        return replace(row, seconds=time.perf_counter() - started, reason=words(error))
+        reason = words(error).replace(f"{made.folder}/", "")
+        return replace(row, seconds=time.perf_counter() - started, reason=reason)
     return _compared(row, found, made, reference)
 
 

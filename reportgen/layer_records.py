@@ -47,7 +47,8 @@ class LayerChoice(Record):
 
     ``chosen`` and ``runner_up`` are names among ``candidates``, empty where there is none; then
     ``reason`` says why. The removal scores of ``noise_maps`` smooth random maps have ``noise_mean``
-    and ``noise_sd``, None where no map was tried.
+    and ``noise_sd``, None where no map was tried. ``shared`` where all this was measured on an
+    earlier picture or class of the same run, whose pictures share one layer.
     """
 
     source: Literal["option", "detected"]
@@ -58,6 +59,7 @@ class LayerChoice(Record):
     noise_maps: int = 0
     noise_mean: float | None = None
     noise_sd: float | None = None
+    shared: bool = False
 
     def candidate(self, name: str) -> LayerCandidate | None:
         """Return the candidate called ``name``, or None."""

@@ -53,7 +53,7 @@ def _ignore(_: object) -> None:
 
 @dataclass
 class _Gathered:
-    """What has been found so far."""
+    """What has been found so far; ``shared_layer`` where another report has chosen the layer."""
 
     attributions: list[Attribution]
     measurements: list[Measurement]
@@ -61,6 +61,7 @@ class _Gathered:
     cards: list[Card]
     maps: dict[str, Tensor]
     arrays: dict[str, NDArray[np.generic]]
+    shared_layer: bool
 
 
 def make_report(
@@ -152,7 +153,8 @@ def report_on(
     methods, metrics = _chosen(config)
     counter = classifier.evaluator.counter
     ledger = provenance.Ledger(started, lambda: (counter.forward, counter.backward))
-    gathered = _Gathered([], [], [], [], {}, {})
+    shared = classifier.layer_choice(config.layer) is not None
+    gathered = _Gathered([], [], [], [], {}, {}, shared)
     with ledger.stage("prediction"):
         subject = make_subject(classifier, picture, config, target)
     if foreseen is not None:
@@ -286,12 +288,17 @@ def _reason(error: Exception) -> str:
     return ": ".join([type(error).__name__, *first])
 
 
+def _layer(subject: Subject, shared: bool) -> LayerChoice | None:
+    found = subject.classifier.layer_choice(subject.config.layer)
+    return found and found.model_copy(update={"shared": shared})
+
+
 def _report(subject: Subject, gathered: _Gathered, ledger: provenance.Ledger) -> Report:
     return Report(
         model=subject.classifier.record,
         image=image_record(subject),
         prediction=subject.prediction,
-        layer=subject.classifier.layer_choice(subject.config.layer),
+        layer=_layer(subject, gathered.shared_layer),
         attributions=tuple(gathered.attributions),
         measurements=tuple(gathered.measurements),
         skipped=tuple(gathered.skipped),

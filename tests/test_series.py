@@ -141,6 +141,15 @@ class TestFiles:
         assert arrays.keys() == alone.arrays.keys()
         assert all((arrays[name] == alone.arrays[name]).all() for name in arrays)
 
+    def test_all_pictures_share_the_layer_of_the_first_and_say_so(self, tmp_path: Path) -> None:
+        run([picture(0), picture(1)], tmp_path, network())
+        first, second = (
+            read_report(tmp_path / "images" / f"000{n}-image" / "report.json")[0] for n in (1, 2)
+        )
+        assert first.layer is not None and second.layer is not None
+        assert not first.layer.shared
+        assert second.layer == first.layer.model_copy(update={"shared": True})
+
     def test_the_same_survey_twice(self, tmp_path: Path) -> None:
         one, other = (run([picture(0), picture(1)], tmp_path / name) for name in "ab")
         assert one.model_copy(update={"run": other.run}) == other

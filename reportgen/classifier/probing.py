@@ -18,6 +18,7 @@ from reportgen.errors import ModelError
 from reportgen.records import Preprocessing
 
 _PROBES = 8
+_PIXELS_AT_ONCE = 1 << 21
 _ROUNDING = 1e-3
 _COARSE = 5e-2  # in half precision, where batches of two sizes are rounded differently
 
@@ -121,9 +122,15 @@ def _same(run: Forward, batch: Tensor, known: Probe, fixed_batch: int | None) ->
 def _raw(run: Forward, batch: Tensor, fixed_batch: int | None, read: Reader) -> Tensor:
     with torch.inference_mode():
         if fixed_batch is None:
-            return read(run(batch), len(batch)).float()
+            parts = torch.split(batch, _at_once(batch))
+            return torch.cat([read(run(part), len(part)).float() for part in parts])
         rows = [row.expand(fixed_batch, *row.shape) for row in batch]
         return torch.cat([read(run(row), fixed_batch)[:1] for row in rows]).float()
+
+
+def _at_once(batch: Tensor) -> int:
+    """Return how many pictures of this size are probed in one batch, before memory is measured."""
+    return max(1, min(len(batch), _PIXELS_AT_ONCE // (batch.shape[-1] * batch.shape[-2])))
 
 
 def probe_pictures(preprocessing: Preprocessing) -> Tensor:

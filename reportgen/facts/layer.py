@@ -92,6 +92,9 @@ def _choice(choice: LayerChoice) -> Iterator[Fact]:
         noise = f"{decimal(choice.noise_mean)} ± {decimal(choice.noise_sd)}"
         source = "/layer/noise_mean"
         yield Fact(name="layer.noise", value=choice.noise_mean, text=noise, source=source)
+    if choice.shared:
+        text, source = "the first picture and class of the run", "/layer/shared"
+        yield Fact(name="layer.tested_on", value=text, text=text, source=source)
     failing = layer_failings(choice.candidate(choice.chosen))
     if failing:
         yield Fact(name="layer.failing", value=list(failing), text=listed(failing), source=where)

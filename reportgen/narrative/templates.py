@@ -113,9 +113,10 @@ def _layer(story: _Story, method: str) -> Iterator[Choice]:
         return
     if choice.source == "option":
         yield from story.first(("layer-failing", "layer-named"))
-        return
-    yield from story.first(("layer-compared", "layer-last"))
-    yield "layer-runner-up", ""
+    else:
+        yield from story.first(("layer-compared", "layer-last"))
+        yield "layer-runner-up", ""
+    yield "layer-shared", ""
 
 
 def _curves(story: _Story, method: str) -> Iterator[Choice]:

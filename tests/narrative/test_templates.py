@@ -314,6 +314,7 @@ def shapes() -> list[Report]:
         report_of(threshold=0.9),
         *(report_of(layer=layer_of(outcome)) for outcome in ("passes", "undecided")),
         *(report_of(layer=layer_of(outcome, "option")) for outcome in ("passes", "fails")),
+        report_of(layer=layer_of("passes").model_copy(update={"shared": True})),
         report_of(contrast=(1, 2)),
         report_of(predictions_only="it is a function"),
     ]
