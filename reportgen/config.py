@@ -170,7 +170,7 @@ class Config(BaseModel):
     )
     layer: str = Field(
         "",
-        description="Layer that class activation maps look at. The last feature map if not given.",
+        description="Layer that class activation maps look at. Chosen by a self-test if not given.",
     )
     mask: str = Field(
         "",

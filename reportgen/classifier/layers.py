@@ -123,14 +123,6 @@ class _Tried:
         )
 
 
-def find_layer(evaluator: Evaluator, pixels: Tensor, target: int, name: str = "") -> FeatureLayer:
-    """Return the layer for Grad-CAM on pixels (1, C, H, W): ``name``, or the one that is found.
-
-    Raises as ``search_layer``, and NotApplicable where no layer passes its self-test.
-    """
-    return search_layer(evaluator, pixels, target, name).found()
-
-
 def search_layer(evaluator: Evaluator, pixels: Tensor, target: int, name: str = "") -> Search:
     """Return what comes of looking for the layer for Grad-CAM on pixels (1, C, H, W).
 

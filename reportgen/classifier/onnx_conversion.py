@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from reportgen.classifier.input_sizes import USUAL_SIDES
 from reportgen.classifier.normalisation import WHITE
 from reportgen.classifier.onnx_graphs import Graph, Intake
+from reportgen.classifier.outputs import tensors_in
 from reportgen.errors import NotApplicable
 
 Run = Callable[[Tensor], object]
@@ -64,7 +65,7 @@ def converted(graph: Graph, reference: Run) -> Converted:
             "what onnx2torch makes of it gives other outputs (they differ by "
             f"{max(differences):.1e} of the largest)"
         )
-    if not any(tensor.requires_grad for tensor in _tensors(output)):
+    if not any(tensor.requires_grad for tensor in tensors_in(output)):
         raise NotApplicable("no gradient passes through what onnx2torch makes of it")
     free = graph.intake.batch is None or _takes_any_batch(network, batches[0], reference)
     return Converted(network, max(differences), free)
@@ -320,8 +321,8 @@ def _takes_any_batch(network: nn.Module, batch: Tensor, reference: Run) -> bool:
     batches = (batch, batch.flip(0, -1))
     try:
         with torch.no_grad():
-            together = _tensors(network(torch.cat(batches)))
-        alone = zip(*(_tensors(reference(part)) for part in batches), strict=True)
+            together = tensors_in(network(torch.cat(batches)))
+        alone = zip(*(tensors_in(reference(part)) for part in batches), strict=True)
         expected = [torch.cat(parts) for parts in alone]
         return _difference(together, expected) <= _ROUNDING
     except Exception:  # whatever a graph says to a batch of another size
@@ -330,19 +331,13 @@ def _takes_any_batch(network: nn.Module, batch: Tensor, reference: Run) -> bool:
 
 def _difference(found: object, expected: object) -> float:
     """Return the largest difference of outputs, as a share of the largest value of each."""
-    pairs = list(zip(_tensors(found), _tensors(expected), strict=True))
+    pairs = list(zip(tensors_in(found), tensors_in(expected), strict=True))
     if any(one.shape != other.shape for one, other in pairs):
         return float("inf")
     scales = [
         (one - other).abs().max() / other.abs().max().clamp_min(1e-12) for one, other in pairs
     ]
     return float(max(scales))
-
-
-def _tensors(output: object) -> list[Tensor]:
-    values = output.values() if isinstance(output, Mapping) else output
-    found = list(values) if isinstance(values, list | tuple | type({}.values())) else [values]
-    return [t for t in found if isinstance(t, Tensor) and t.is_floating_point()]
 
 
 def _first(error: Exception) -> str:

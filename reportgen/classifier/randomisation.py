@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from reportgen.classifier.black_box import BlackBox, closed
 from reportgen.classifier.classifier import Classifier
-from reportgen.classifier.running_statistics import Kept, estimate, tensors_in, unoptimised
+from reportgen.classifier.running_statistics import Kept, estimate, unoptimised
+from reportgen.classifier.severed import tensors_among
 from reportgen.errors import NotApplicable
 
 Draws = Callable[[str], torch.Generator]
@@ -128,7 +129,7 @@ class _Uses:
     def note(self, function: Any, arguments: object) -> None:
         """Count a call, and look for the tensors among its arguments."""
         self._count += 1
-        for tensor in tensors_in(arguments):
+        for tensor in tensors_among(arguments):
             if id(tensor) in self._watched and id(tensor) not in self.calls:
                 self.calls[id(tensor)] = self._count
                 self.functions[id(tensor)] = _name(function)

@@ -6,7 +6,7 @@ normalises with running statistics, it is told to learn them instead, with all w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reportgen.classifier.evaluator import Evaluator
+from reportgen.classifier.severed import tensors_among
 
 _MEAN, _VARIANCE, _TRAINING = "running_mean", "running_var", "training"
 # What the share of this batch in the new statistics is called: by PyTorch, and by GPU libraries.
@@ -78,17 +79,6 @@ def unoptimised() -> Any:
     return torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
 
 
-def tensors_in(value: object) -> Iterator[Tensor]:
-    """Yield the tensors among arguments, in lists and dictionaries too."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, dict):
-        yield from tensors_in(list(value.values()))
-
-
 class _Learning(TorchDispatchMode):
     """Makes batch normalisation learn the statistics of its input, with all weight on them."""
 
@@ -115,7 +105,7 @@ class _Learning(TorchDispatchMode):
         return learner(**{**given, _TRAINING: True, share: 1.0})
 
     def _reads(self, arguments: object) -> bool:
-        return any(id(tensor) in self._wanted for tensor in tensors_in(arguments))
+        return any(id(tensor) in self._wanted for tensor in tensors_among(arguments))
 
 
 def _names(function: Any) -> list[str]:

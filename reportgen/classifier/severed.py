@@ -48,10 +48,10 @@ class _Severed(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(getattr(func, "__name__", "")).partition(".")[0]
-        given = list(_tensors([args, kwargs or {}]))[: 1 if name in _FIRST else None]
+        given = list(tensors_among([args, kwargs or {}]))[: 1 if name in _FIRST else None]
         attached = any(tensor.requires_grad for tensor in given)
         result = func(*args, **(kwargs or {}))
-        found = [tensor for tensor in _tensors(result) if _graded(tensor)]
+        found = [tensor for tensor in tensors_among(result) if _graded(tensor)]
         if any(map(_underived, found)):
             self.mixed = self.mixed or name
         elif found and not name.startswith(_NEW) and not name.endswith("_like"):
@@ -78,11 +78,12 @@ def _graded(tensor: Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_quantized
 
 
-def _tensors(value: object) -> Iterator[Tensor]:
+def tensors_among(value: object) -> Iterator[Tensor]:
+    """Yield the tensors among arguments or results, in lists and dictionaries too."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_among(item)
     elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
+        yield from tensors_among(list(value.values()))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from reportgen.classifier.callables import open_function
 from reportgen.classifier.classifier import classifier_from, weights_hash
-from reportgen.classifier.layers import find_layer
+from reportgen.classifier.layers import search_layer
 from reportgen.classifier.metadata import Hints, Known
 from reportgen.classifier.randomisation import stages
 from reportgen.config import Config
@@ -158,7 +158,7 @@ def test_what_needs_more_than_predictions_is_refused_with_the_reason() -> None:
     steps = [
         lambda c: c.evaluator.raw(pixels[None].clone().requires_grad_()),
         lambda c: c.evaluator.scores(pixels[None].clone().requires_grad_()),
-        lambda c: find_layer(c.evaluator, pixels, 0),
+        lambda c: search_layer(c.evaluator, pixels, 0).found(),
         lambda c: stages(c, pixels, 2),
     ]
     with classifier_from(opened, Hints(), Config()) as classifier:

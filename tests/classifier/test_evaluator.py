@@ -23,7 +23,7 @@ from toys import (
 from reportgen.classifier.borrowing import borrowed
 from reportgen.classifier.evaluator import Batches, Evaluator
 from reportgen.classifier.heads import HEADS
-from reportgen.classifier.layers import find_layer
+from reportgen.classifier.layers import search_layer
 from reportgen.classifier.normalisation import Normalisation
 from reportgen.classifier.opened import Opened
 from reportgen.classifier.probing import accepts_channels_last, probe
@@ -92,7 +92,7 @@ def test_feature_gradients_do_not_depend_on_a_fixed_batch(
     bound = evaluator(OnlyBatchesOf(seeded(FunctionalRelu), fixed_batch), fixed_batch=fixed_batch)
     found = []
     for subject in (free, bound):
-        layer = find_layer(subject, pixels[:1], 0)
+        layer = search_layer(subject, pixels[:1], 0).found()
         activation, gradient = subject.feature_gradients(pixels[:count], layer, 0)
         assert gradient is not None
         assert activation.shape == gradient.shape == (count, 6, 4, 4)
@@ -172,7 +172,7 @@ def test_both_directions_are_counted_where_they_are_taken(pixels: Tensor) -> Non
     assert (subject.counter.forward, subject.counter.backward) == (7, 0)
     torch.autograd.grad(scores[:, 0].sum(), leaf)
     assert (subject.counter.forward, subject.counter.backward) == (7, 7)
-    layer = find_layer(subject, pixels[:1], 0)
+    layer = search_layer(subject, pixels[:1], 0).found()
     # Two pictures list the layers, one gives the scores, one gradients of two classes, four have
     # spots; four are made of each of five random maps and of both maps of each layer, beside two.
     found = subject.counter.forward
@@ -311,7 +311,7 @@ def test_users_hooks_still_run_while_layers_are_watched(pixels: Tensor) -> None:
     seen: list[tuple[int, ...]] = []
     network.conv.register_forward_hook(lambda m, inputs, output: seen.append(output.shape))
     subject = evaluator(network)
-    layer = find_layer(subject, pixels[:1], 0)
+    layer = search_layer(subject, pixels[:1], 0).found()
     assert {shape[1:] for shape in seen} == {(6, 4, 4)}
     subject.feature_gradients(pixels, layer, 0)
     assert seen[-1] == (COUNT, 6, 4, 4)
@@ -360,7 +360,7 @@ def test_features_are_read_without_a_backward_pass(pixels: Tensor, fixed_batch: 
     network = seeded(FunctionalRelu)
     bound = OnlyBatchesOf(network, fixed_batch) if fixed_batch else network
     subject = evaluator(bound, fixed_batch=fixed_batch)
-    layer = find_layer(subject, pixels[:1], 0)
+    layer = search_layer(subject, pixels[:1], 0).found()
     before = (subject.counter.forward, subject.counter.backward)
     found = subject.features(pixels, layer)
     assert alike(found, network.conv(network.features(pixels)).relu())
@@ -373,7 +373,7 @@ def test_a_network_is_resumed_whatever_the_batch(pixels: Tensor, fixed_batch: in
     network = seeded(FunctionalRelu)
     bound = OnlyBatchesOf(network, fixed_batch) if fixed_batch else ShortOfMemory(network, 2)
     subject = evaluator(bound, 7, fixed_batch)
-    layer = find_layer(subject, pixels[:1], 0)
+    layer = search_layer(subject, pixels[:1], 0).found()
     changed = pictures(COUNT, 6, 4, 4)
     found = subject.resumed(
         pixels[:1], layer.resume, COUNT, lambda start, stop: changed[start:stop]
@@ -384,7 +384,7 @@ def test_a_network_is_resumed_whatever_the_batch(pixels: Tensor, fixed_batch: in
 
 def test_infinite_outputs_of_a_resumed_network_end_one_step(pixels: Tensor) -> None:
     subject = evaluator(seeded(FunctionalRelu))
-    layer = find_layer(subject, pixels[:1], 0)
+    layer = search_layer(subject, pixels[:1], 0).found()
     with pytest.raises(NotApplicable, match="NaN or infinite outputs"):
         subject.resumed(
             pixels[:1],

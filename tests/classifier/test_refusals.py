@@ -19,7 +19,7 @@ import pytest
 import safetensors.torch
 import torch
 from factories import SmallNet
-from PIL import Image
+from model_files import archive, arrays, picture
 from torch import Tensor, nn
 from torch.export import export, save
 
@@ -47,26 +47,6 @@ class Refused:
 def saved(content: object) -> bytes:
     file = io.BytesIO()
     torch.save(content, file)
-    return file.getvalue()
-
-
-def zipped(*names: str) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name in names:
-            archive.writestr(name, "text")
-    return file.getvalue()
-
-
-def picture(kind: str) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(file, kind)
-    return file.getvalue()
-
-
-def arrays() -> bytes:
-    file = io.BytesIO()
-    np.savez(file, weight=np.ones(3))
     return file.getvalue()
 
 
@@ -239,9 +219,9 @@ FORMATS = {
     "a JSON answer": Refused("m.pt", b'{"error": "not found"}', "a text file, .*; give"),
     "a Git LFS pointer": Refused("m.pt", b"version https://git-lfs.x\n", "run 'git lfs pull'"),
     "gzip": Refused("m.pt.gz", gzip.compress(b"weights"), "compressed with gzip, .*unpack it"),
-    "a zip of pictures": Refused("m.zip", zipped("a.png"), "zip archive that holds no PyTorch"),
+    "a zip of pictures": Refused("m.zip", archive("a.png"), "zip archive that holds no PyTorch"),
     "Keras in HDF5": Refused("m.h5", hdf5(), "HDF5 file .Keras.*convert it to ONNX"),
-    "Keras": Refused("m.keras", zipped("config.json", "model.weights.h5"), "Keras .*ONNX"),
+    "Keras": Refused("m.keras", archive("config.json", "model.weights.h5"), "Keras .*ONNX"),
     "TensorFlow Lite": Refused("m.tflite", b"\x1c\0\0\0TFL3\0\0", "Lite model, .*ONNX"),
     "Core ML": Refused("m.mlmodel", b"\x08\x04\x12\x1a\x0a\x04data" + bytes(9), "Core ML"),
     "OpenVINO": Refused("m.xml", b'<?xml version="1.0"?>\n<net name="m">', "OpenVINO.*ONNX"),
@@ -256,10 +236,10 @@ FORMATS = {
     "NumPy arrays": Refused("m.npz", arrays(), "archive of NumPy arrays, .*; give"),
     "noise": Refused("m.bin", bytes(range(200, 256)), "unknown format, .*; give"),
     "compiled code": Refused(
-        "m.pt2", zipped("m/archive_format", "m/data/aotinductor/model/a.so"), "compiled .*; export"
+        "m.pt2", archive("m/archive_format", "m/data/aotinductor/model/a.so"), "compiled .*; export"
     ),
     "a program of old": Refused(
-        "m.pt2", zipped("serialized_exported_program.json", "version"), "2.7 and before; export it"
+        "m.pt2", archive("serialized_exported_program.json", "version"), "2.7 and before; export it"
     ),
 }
 

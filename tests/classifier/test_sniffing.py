@@ -4,40 +4,18 @@ from __future__ import annotations
 
 import io
 import pickle
-import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from factories import SmallNet
 from hypothesis import example, given
 from hypothesis import strategies as st
-from PIL import Image
+from model_files import archive, arrays, picture
 
 from reportgen.classifier.sniffing import read_failure, sniff
 from reportgen.errors import ModelError
-
-
-def picture(kind: str) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(file, kind)
-    return file.getvalue()
-
-
-def archive(*names: str) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as content:
-        for name in names:
-            content.writestr(name, "text")
-    return file.getvalue()
-
-
-def arrays() -> bytes:
-    file = io.BytesIO()
-    np.savez(file, weight=np.ones(3))
-    return file.getvalue()
 
 
 def state_dict(**options: bool) -> bytes:
