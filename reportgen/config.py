@@ -272,6 +272,25 @@ class Config(BaseModel):
         8, description="Steps and draws of gradient methods where maps are made again."
     )
 
+    language: str = Field("en", description="Language of the report: a folder of templates/text.")
+    templates: str = Field(
+        "", description="Folder with text templates of your own, which replace those of their name."
+    )
+    narrator: str = Field(
+        "",
+        description="Language model that words the sections: llm:PATH_OR_ID for one on this "
+        "machine, openai:URL#MODEL for a server. Templates alone if not given.",
+    )
+    narrator_seconds: Annotated[float, Field(gt=0)] = Field(
+        300.0, description="Time that the language model may take for a whole report, in seconds."
+    )
+    narrator_tokens: Annotated[int, Field(ge=16)] = Field(
+        120, description="Longest sentence that the language model may write, in tokens."
+    )
+    allow_remote: bool = Field(
+        False, description="Let the narrator be a server on another machine; facts leave this one."
+    )
+
 
 def names_asked(text: str, table: Collection[str]) -> tuple[str, ...]:
     """Return the names in a comma-separated list; all of ``table`` for "all"."""

@@ -23,9 +23,9 @@ from reportgen.subject_records import Preprocessing as Preprocessing
 from reportgen.subject_records import Source as Source
 from reportgen.subject_records import Sourced as Sourced
 
-SCHEMA_VERSION: Literal["1.3"] = "1.3"
+SCHEMA_VERSION: Literal["1.4"] = "1.4"
 # 1.0 has no quantities, yardsticks and costs; what it lacks has a default.
-READABLE_VERSIONS = ("1.0", "1.1", "1.2", "1.3")
+READABLE_VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4")
 
 Direction = Literal["higher is better", "lower is better", "descriptive"]
 Form = Literal["decimal", "percent", "count"]
@@ -197,7 +197,8 @@ class Skipped(Record):
 class Fact(Record):
     """A named value with the one text form in which every reader shows it.
 
-    ``source`` is a JSON pointer into the report; ``direction`` says in words which way is better.
+    ``source`` is a JSON pointer into the report; ``direction`` says in words which way is better,
+    and ``interval`` holds the ends of the value's interval, where it was measured.
     """
 
     name: str
@@ -205,6 +206,7 @@ class Fact(Record):
     text: str
     source: str
     direction: str = ""
+    interval: tuple[float, float] | None = None
 
 
 class Finding(Record):
@@ -219,10 +221,20 @@ class Finding(Record):
 
 
 class Sentence(Record):
-    """One sentence and the names of the facts it rests on."""
+    """One sentence and the names of the facts it rests on.
+
+    ``pattern`` is the template's own sentence, with ``{fact names}`` where ``text`` has the texts
+    of those facts. Where a language model wrote the sentence, ``author`` says so and ``draft`` is
+    what it wrote, with the same names; where its sentence was refused, ``refusal`` says why, and
+    the template's sentence stands.
+    """
 
     text: str
     facts: tuple[str, ...]
+    pattern: str = ""
+    author: Literal["template", "model"] = "template"
+    draft: str = ""
+    refusal: str = ""
 
 
 class Section(Record):
@@ -231,6 +243,29 @@ class Section(Record):
     key: str
     title: str
     sentences: tuple[Sentence, ...]
+
+
+class Narration(Record):
+    """The language model that was asked to put the sections into its own words.
+
+    ``narrator`` is what was asked for, ``model`` its name, ``digest`` the SHA-256 of its files (or
+    what a server states, or empty); ``address`` is that of a server, and ``remote`` whether it is
+    another machine. ``offered`` sentences were given to it, of which ``written`` stand in the
+    report and ``refused`` do not, by ``reasons``; ``failures`` say what went wrong on the way.
+    """
+
+    narrator: str
+    model: str
+    digest: str = ""
+    address: str = ""
+    remote: bool = False
+    seed: int
+    temperature: float = 0.0
+    offered: int
+    written: int
+    refused: int
+    reasons: Mapping[str, int] = {}
+    failures: tuple[str, ...] = ()
 
 
 class Passes(Record):
@@ -294,7 +329,7 @@ class Run(Record):
 class Report(Record):
     """The Model Explainability Report of one model and one picture."""
 
-    schema_version: Literal["1.0", "1.1", "1.2", "1.3"] = SCHEMA_VERSION
+    schema_version: Literal["1.0", "1.1", "1.2", "1.3", "1.4"] = SCHEMA_VERSION
     model: ModelRecord
     image: ImageRecord
     prediction: Prediction
@@ -306,6 +341,9 @@ class Report(Record):
     facts: tuple[Fact, ...]
     findings: tuple[Finding, ...]
     sections: tuple[Section, ...]
+    language: str = "en"
+    verdict: Sentence | None = None
+    narration: Narration | None = None
     provenance: Provenance
     run: Run
 

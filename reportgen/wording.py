@@ -51,7 +51,8 @@ class Wording:
                     "report does not have; take it out of the sentence."
                 )
         text = _PLACE.sub(lambda match: self.facts[_named(match[1], subject)].text, template)
-        return Sentence(text=text, facts=names)
+        pattern = _PLACE.sub(lambda match: f"{{{_named(match[1], subject)}}}", template)
+        return Sentence(text=text, facts=names, pattern=pattern)
 
     def _filled(self, name: str, text_alone: bool) -> bool:
         fact = self.facts.get(name)

@@ -188,15 +188,21 @@ def _peak_on_cuda(run: Callable[[], object], device: torch.device) -> int:
 def _peak_on_cpu(run: Callable[[], object]) -> int:
     # The newer torch.profiler sees the same events, but writes two lines to stderr at every use.
     try:
-        from torch._C._autograd import _disable_profiler_legacy, _enable_profiler_legacy
+        from torch._C._autograd import (
+            _disable_profiler_legacy,
+            _enable_profiler_legacy,
+            _enable_record_function,
+        )
     except ImportError:
         raise NotApplicable("this PyTorch does not say what a pass allocates") from None
     if torch._C._autograd._profiler_enabled():
         raise NotApplicable("the memory of a pass cannot be measured inside another profiler")
     _enable_profiler_legacy(_only_memory())
+    _enable_record_function(False)  # operations would be nine of ten events, and take the time
     try:
         run()
     finally:
+        _enable_record_function(True)
         threads = _disable_profiler_legacy()
     events = list(chain.from_iterable(threads))
     events.sort(key=events[0].cpu_elapsed_us)

@@ -63,7 +63,7 @@ def test_a_file_that_is_missing_is_named(folder: Path, name: str) -> None:
     [
         (b"\xff\xfe\x00", "but it is no JSON"),
         (b"{", "but it is no JSON"),
-        (b"[1]", "schema version 1.0 or 1.1 or 1.2 or 1.3 in 'report.json', but found None"),
+        (b"[1]", "schema version 1.0 or 1.1 or 1.2 or 1.3 or 1.4 in 'report.json', but found None"),
         (b'{"schema_version": "0.9"}', "but found '0.9'; use the version of reportgen"),
         (b'{"schema_version": "1.0"}', "but 'model' is wrong: Field required"),
     ],

@@ -50,7 +50,7 @@ def test_all_files_are_written_the_manifest_last(small: Drawn, tmp_path: Path) -
 def test_the_manifest_describes_every_other_file(small: Drawn, tmp_path: Path) -> None:
     *files, last = write(small, tmp_path / "report")
     manifest = json.loads(last.read_text("utf-8"))
-    assert manifest["schema_version"] == "1.3"
+    assert manifest["schema_version"] == "1.4"
     assert manifest["files"] == {
         path.name: {
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
