@@ -5,9 +5,9 @@
 
 GROUPS are torchvision, timm, transformers and assets; all by default. FORMATS are beside the one
 that each network's users have: "TorchScript,exported program,ONNX" by default, and "state dict"
-for transformers. The first format gets the profile quick, or with --brief what the others get:
-three methods and their agreement. What is in the rows already is not run again, so that a run that
-was cut off goes on.
+for transformers. The first format gets the profile quick, or with --brief three of its methods and
+their agreement; the others get Grad-CAM. What is in the rows already is not run again, so that a
+run that was cut off goes on.
 """
 
 from __future__ import annotations

@@ -151,7 +151,10 @@ class Scores(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         output = self.network(pixels)
-        return output if isinstance(output, Tensor) else output.logits
+        if isinstance(output, Tensor):
+            return output
+        # PP-LCNet of transformers gives its class scores under another name.
+        return output.logits if "logits" in output else output.last_hidden_state
 
 
 def _saved(content: object, path: Path) -> Path:
@@ -214,7 +217,9 @@ def _torchvision(name: str) -> nn.Module:
 def _timm(name: str) -> nn.Module:
     import timm
 
-    return timm.create_model(name, pretrained=False).eval()
+    # Some are published without a head; a user's classifier has one.
+    headless = timm.models.get_pretrained_cfg_value(name, "num_classes") == 0
+    return timm.create_model(name, num_classes=CLASSES if headless else None).eval()
 
 
 def _transformers_names() -> list[str]:
@@ -243,7 +248,7 @@ def _transformers(name: str) -> nn.Module:
 
 
 def _asset(path: Path, factory: str) -> nn.Module:
-    weights = torch.load(path, weights_only=True)
+    weights = torch.load(path, map_location="cpu", weights_only=True)
     if not factory:
         from torchvision import models
 

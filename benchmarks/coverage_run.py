@@ -148,7 +148,7 @@ def _row(made: Made, format: str, reference: Reference, asked: Asked) -> Row:
         example = pictures(made.shape)[:_EXAMPLES]
         path = save(case, made.network, format, example, made.folder)
         row, started = replace(row, stage="explaining"), time.perf_counter()
-        options = asked.options if format == case.first else BRIEF
+        options = asked.options if format == case.first else ALONE
         found = reportgen.explain(path, picture(asked.image), options)
         found.save(made.folder / "out", ("html", "json"))
         row = _filled(replace(row, seconds=time.perf_counter() - started), found)

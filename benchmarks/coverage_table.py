@@ -27,9 +27,9 @@ def _intro() -> Iterator[str]:
     yield (
         "Each network has random weights (those among the assets are real), batch statistics of "
         "four parts of a photograph, and is saved, opened by its path alone and explained. The "
-        "first format of each gets the profile quick with its five methods (with --brief what the "
-        "others get), the others three methods and their agreement. Each is compared with the "
-        "network itself under the same preprocessing: the largest difference of the probabilities "
+        "first format of each gets the profile quick with its five methods (with --brief three of "
+        "them and their agreement), the others Grad-CAM. Each is compared with the network itself "
+        "under the same preprocessing: the largest difference of the probabilities "
         "of its first classes, and for further formats the rank correlation of both Grad-CAM "
         "maps. Those of transformers have at most four layers. Seconds are "
         "of the whole report with HTML. What cannot be built here, and a format that PyTorch's own "

@@ -27,12 +27,14 @@ from reportgen.errors import ImageError, ModelError
 from reportgen.image import open_image
 from reportgen.layer_records import LayerChoice
 from reportgen.packing import Packed as Packed
+from reportgen.phrases import speaking
 from reportgen.pipeline import Foreseen, make_report, make_reports
 from reportgen.preflight import Forecast
 from reportgen.records import Report
 from reportgen.render.html import to_html
 from reportgen.render.reader import read_report
-from reportgen.render.writer import FORMATS, write_report
+from reportgen.render.target_folders import write_alone
+from reportgen.render.writer import FORMATS
 from reportgen.series import Candidate, Wanted, contenders_of, run_series
 from reportgen.surveys.records import Survey
 
@@ -56,24 +58,31 @@ class Surveyed:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A report, and the arrays behind it by name: maps (H, W), curves, pictures, segments."""
+    """A report, and the arrays behind it by name: maps (H, W), curves, pictures, segments.
+
+    ``templates`` is the folder of the user's own text templates, if there is one.
+    """
 
     report: Report
     arrays: Mapping[str, NDArray[np.generic]]
+    templates: str = ""
 
     def save(
         self, directory: str | os.PathLike[str], formats: Collection[str] = FORMATS
     ) -> tuple[Path, ...]:
         """Write the report to ``directory`` and return the paths of its files.
 
-        What stood there before is kept until the new report is whole. Raises OutputError where it
-        cannot be written, or where a PDF cannot be made because Pango is missing.
+        What stood there before, also reports on several targets, is kept until the new report is
+        whole. Raises OutputError where it cannot be written, or where a PDF cannot be made because
+        Pango is missing.
         """
-        return write_report(self.report, self.arrays, Path(directory), formats, require_pdf=True)
+        with speaking(self.report.language, self.templates):
+            return write_alone(self.report, self.arrays, Path(directory), formats, require_pdf=True)
 
     def _repr_html_(self) -> str:
         # In a frame of its own, so that the report's style stays out of the notebook's.
-        page = escape(to_html(self.report, self.arrays), quote=True)
+        with speaking(self.report.language, self.templates):
+            page = escape(to_html(self.report, self.arrays), quote=True)
         return f'<iframe srcdoc="{page}" width="100%" height="900" frameborder="0"></iframe>'
 
 
@@ -103,7 +112,7 @@ def explain(
     report, arrays = make_report(
         *_opened(model, options, [image]), picture, options, started, foreseen
     )
-    return Explanation(report, arrays)
+    return Explanation(report, arrays, options.templates)
 
 
 def explain_each(
@@ -123,7 +132,7 @@ def explain_each(
     picture = open_image(image)
     opened, given = _opened(model, options, [image])
     for report, arrays in make_reports(opened, given, picture, options, started, foreseen):
-        yield Explanation(report, arrays)
+        yield Explanation(report, arrays, options.templates)
 
 
 def foresee(
@@ -220,7 +229,8 @@ def survey(
     candidates = [Candidate(_name(picture), partial(open_image, picture)) for picture in pictures]
     wanted = Wanted(Path(out), formats, "pdf" in formats, passed_over)
     contenders = contenders_of(opened)
-    return Surveyed(*run_series(contenders, candidates, options, wanted, started, foreseen))
+    with speaking(options.language, options.templates):
+        return Surveyed(*run_series(contenders, candidates, options, wanted, started, foreseen))
 
 
 def _first_size(images: Sequence[Picture]) -> tuple[int, int]:
@@ -291,9 +301,10 @@ def _name(picture: Picture) -> str:
     return Path(picture).name if isinstance(picture, str | os.PathLike) else "image"
 
 
-def load(report: str | os.PathLike[str]) -> Explanation:
+def load(report: str | os.PathLike[str], templates: str = "") -> Explanation:
     """Return a saved report by the path of its ``report.json``; no model is needed.
 
-    Raises OutputError where it is missing, damaged or of another schema version.
+    ``templates`` is the folder of the user's own text templates, with which it is shown. Raises
+    OutputError where the report is missing, damaged or of another schema version.
     """
-    return Explanation(*read_report(Path(report)))
+    return Explanation(*read_report(Path(report)), templates)

@@ -22,6 +22,7 @@ from reportgen.config import Config, load_config, split_names
 from reportgen.errors import ImageError, ModelError, ReportgenError, UsageError
 from reportgen.flags import flags_given, with_flags
 from reportgen.listings import methods, metrics, parameters, print_layers, schema
+from reportgen.phrases import ENGLISH, speaking
 
 if TYPE_CHECKING:
     from reportgen.api import Explanation
@@ -149,7 +150,8 @@ def _report(task: _Task) -> None:
     with _progress(task.quiet, _stages(task.options)) as started:
         found = explain_each(task.models[0], task.images[0], task.options, started, foreseen)
         made = _passing(found, reports, started)
-        written = write_reports(made, task.out, task.formats, require_pdf=required)
+        with speaking(task.options.language, task.options.templates):
+            written = write_reports(made, task.out, task.formats, require_pdf=required)
     _explain_missing_pdf(task, written)
     if not task.quiet:
         _summary(reports, written)
@@ -175,7 +177,8 @@ def _survey(task: _Task) -> None:
         found = survey(task.models, task.images, task.out, task.options, formats, started, foreseen)
     _explain_missing_pdf(task, found.files)
     if not task.quiet:
-        _survey_summary(found.survey, found.files)
+        with speaking(task.options.language, task.options.templates):
+            _survey_summary(found.survey, found.files)
 
 
 def _foresee(models: list[str], images: list[str], options: Config) -> None:
@@ -221,7 +224,8 @@ def _progress(quiet: bool, stages: int) -> Iterator[Started]:
 
 def _stages(options: Config) -> int:
     """Return how many stages a report has, as far as the options tell."""
-    return len(split_names(options.methods)) + len(split_names(options.metrics)) + 2
+    asked = split_names(options.methods) + split_names(options.metrics)
+    return len(asked) + 2 + bool(options.narrator)
 
 
 @contextmanager
@@ -250,17 +254,27 @@ def _explain_missing_pdf(task: _Task, written: tuple[Path, ...]) -> None:
 def _summary(reports: list[Report], written: tuple[Path, ...]) -> None:
     _model_lines(reports[0])
     for report in reports:
-        facts = {fact.name: fact.text for fact in report.facts}
-        if len(reports) > 1 or report.prediction.target_source != "top class":
-            label, probability = facts["prediction.label"], facts["prediction.probability"]
-            print(f"Explained: {label}, {probability}")
-        if "layer.name" in facts:
-            print(_layer_line(facts))
-        for finding in report.findings:
-            if finding.severity in ("problem", "caution"):
-                print(f"{finding.severity}: {finding.statement}")
+        _report_lines(report, len(reports) > 1)
     for path in written:
         print(path)
+
+
+def _report_lines(report: Report, several: bool) -> None:
+    from reportgen.render.narrated import narration_lines
+
+    facts = {fact.name: fact.text for fact in report.facts}
+    if several or report.prediction.target_source != "top class":
+        label, probability = facts["prediction.label"], facts["prediction.probability"]
+        print(f"Explained: {label}, {probability}")
+    if "layer.name" in facts:
+        print(_layer_line(facts))
+    if report.verdict is not None:
+        print(report.verdict.text)
+    for finding in report.findings:
+        if finding.severity in ("problem", "caution"):
+            print(f"{finding.severity}: {finding.statement}")
+    for line in narration_lines(report.narration):
+        print(line)
 
 
 def _layer_line(facts: dict[str, str]) -> str:
@@ -273,16 +287,18 @@ def _model_lines(report: Report) -> None:
     facts = {fact.name: fact.text for fact in report.facts}
     print(f"{facts['prediction.top1.label']}, {facts['prediction.top1.probability']}")
     print(f"{facts['model.architecture']}; {facts['model.head']}; on {facts['model.device']}")
-    if facts["model.assumed"] != "nothing":
+    assumed = report.fact("model.assumed")
+    if assumed and assumed.value:
         print(f"Assumed: {facts['model.assumed']}.")
 
 
 def _survey_summary(survey: Survey, written: tuple[Path, ...]) -> None:
     from reportgen.render.survey_numbers import numbers_of
-    from reportgen.render.survey_text import summary
+    from reportgen.render.survey_text import summary, verdict
 
-    for sentence in summary(numbers_of(survey)):
-        print(sentence)
+    numbers = numbers_of(survey)
+    for told in (verdict(numbers), *summary(numbers)):
+        print(told.text)
     for line in dict.fromkeys(f"{entry.image}: {entry.reason}" for entry in survey.failed):
         print(line)
     for path in written:
@@ -358,6 +374,7 @@ app.command("layers")(with_flags(_layers, (*_OF_A_MODEL, "device", "target", "la
 def render(
     report: Annotated[Path, typer.Argument(help="A report.json with its maps.npz beside it.")],
     formats: Annotated[str, typer.Option("--format", help="What to write.")] = "html,pdf",
+    templates: Annotated[str, typer.Option(help=Config.model_fields["templates"].description)] = "",
 ) -> None:
     """Make HTML and PDF again from report.json, without the model; of a survey too."""
     from reportgen.render.survey_reader import is_survey
@@ -365,8 +382,9 @@ def render(
     from reportgen.render.writer import render_files
 
     draw = render_survey if is_survey(report) else render_files
-    for path in draw(report, split_names(formats)):
-        print(path)
+    with speaking(ENGLISH, templates):  # the report says which language it is drawn in
+        for path in draw(report, split_names(formats)):
+            print(path)
 
 
 for _command in (methods, metrics, parameters, schema):

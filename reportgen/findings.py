@@ -19,12 +19,14 @@ from reportgen.facts import (
     SIGNIFICANT,
     STABLE,
     assumptions,
+    better,
     decimal,
     degrees,
     normalised_twice,
     percent,
 )
 from reportgen.perturbation.controls import CONTROLS
+from reportgen.phrases import phrase
 from reportgen.records import Attribution, Finding, Report, Severity
 from reportgen.wording import Wording, read_wording
 
@@ -74,6 +76,11 @@ class _View:
         )
 
 
+def _limit(key: str, limit: str = "") -> str:
+    """Return the threshold of a rule in words."""
+    return phrase(f"threshold.{key}", limit=limit)
+
+
 Rule = Callable[[_View], Iterator[Finding]]
 
 
@@ -85,10 +92,26 @@ def findings_of(report: Report) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda finding: _ORDER[finding.severity]))
 
 
+def briefed(report: Report) -> tuple[Finding, ...]:
+    """Return the findings, the first of each rule with a short sentence on all that it found.
+
+    The report has its findings, and the facts that name what each rule found.
+    """
+    wording = read_wording("findings.toml", {fact.name: fact for fact in report.facts})
+    told: set[str] = set()
+    found = []
+    for finding in report.findings:
+        fresh, key = finding.rule not in told, f"{finding.rule}-brief"
+        told.add(finding.rule)
+        brief = wording.sentence(key, finding.rule) if fresh else None
+        found.append(finding.model_copy(update={"brief": brief}))
+    return tuple(found)
+
+
 def _margin(view: _View) -> Iterator[Finding]:
     margin = view.value("prediction.margin")
     if margin is not None and margin < SMALL_MARGIN:
-        yield view.finding("low-margin", "caution", f"margin below {decimal(SMALL_MARGIN)}")
+        yield view.finding("low-margin", "caution", _limit("margin", decimal(SMALL_MARGIN)))
 
 
 def _threshold(view: _View) -> Iterator[Finding]:
@@ -96,46 +119,45 @@ def _threshold(view: _View) -> Iterator[Finding]:
     if probability is None or least.threshold is None:
         return
     if probability < least.threshold:
-        yield view.finding("label-not-held", "note", "a probability below the threshold")
+        yield view.finding("label-not-held", "note", _limit("label-not-held"))
     if abs(probability - least.threshold) < SMALL_MARGIN:
-        threshold = f"less than {decimal(SMALL_MARGIN)} from the threshold"
+        threshold = _limit("near-threshold", decimal(SMALL_MARGIN))
         yield view.finding("near-threshold", "caution", threshold)
 
 
 def _target(view: _View) -> Iterator[Finding]:
     prediction = view.report.prediction
     if prediction.contrast is not None:
-        yield view.finding("contrast", "note", "a contrast of two classes")
+        yield view.finding("contrast", "note", _limit("contrast"))
     elif prediction.threshold is None and prediction.target.index != prediction.top[0].index:
-        yield view.finding("other-target", "note", "the class explained is not the top class")
+        yield view.finding("other-target", "note", _limit("other-target"))
 
 
 def _assumed(view: _View) -> Iterator[Finding]:
     if assumptions(view.report):
-        yield view.finding("assumed", "caution", "anything assumed about the model's input")
+        yield view.finding("assumed", "caution", _limit("assumed"))
 
 
 def _normalised(view: _View) -> Iterator[Finding]:
     if normalised_twice(view.report):
-        threshold = "a mean or a deviation given to a network that normalises its input itself"
-        yield view.finding("normalised-twice", "caution", threshold)
+        yield view.finding("normalised-twice", "caution", _limit("normalised-twice"))
 
 
 def _layer(view: _View) -> Iterator[Finding]:
     if "layer.failing" in view.wording.facts:
-        yield view.finding("layer-fails", "caution", "any check of the layer's self-test")
+        yield view.finding("layer-fails", "caution", _limit("layer-fails"))
 
 
 def _pickle(view: _View) -> Iterator[Finding]:
     if view.report.model.trusted_pickle:
-        yield view.finding("trusted-pickle", "note", "a pickle opened with --trust-pickle")
+        yield view.finding("trusted-pickle", "note", _limit("trusted-pickle"))
 
 
 def _signal(view: _View) -> Iterator[Finding]:
     for metric in CURVES:
         change = view.value(f"{metric}.change")
         if change is not None and change <= LITTLE_CHANGE:
-            threshold = f"the probability changes by {decimal(LITTLE_CHANGE)} or less"
+            threshold = _limit("little-signal", decimal(LITTLE_CHANGE))
             yield view.finding(f"little-signal-{metric}", "caution", threshold)
 
 
@@ -146,13 +168,13 @@ def _controls(view: _View) -> Iterator[Finding]:
         better = tuple(None if fact is None else bool(fact.value) for fact in facts)
         if better in _VERDICTS:
             key, severity = _VERDICTS[better]
-            yield view.finding(key, severity, _AS_GOOD, method)
+            yield view.finding(key, severity, _as_good(), method)
 
 
-_AS_GOOD = (
-    "(1 + smooth random maps that do as well) / (1 + all of them), at most "
-    f"{percent(SIGNIFICANT)} for a map that does better"
-)
+def _as_good() -> str:
+    return _limit("as-good", percent(SIGNIFICANT))
+
+
 # Whether a map is better in deletion and in insertion; None where that curve cannot tell.
 _VERDICTS: Mapping[tuple[bool | None, ...], tuple[str, Severity]] = {
     (True, True): ("beats-noise", "pass"),
@@ -177,7 +199,7 @@ def _simple_controls(view: _View) -> Iterator[Finding]:
                 yield view.finding(
                     f"no-better-than-{control}",
                     "caution",
-                    "both AUCs of this control map, to three decimals",
+                    _limit("controls"),
                     attribution.method,
                 )
 
@@ -188,17 +210,19 @@ def _worse_than(view: _View, method: str, control: str) -> bool:
 
 
 def _no_better(view: _View, metric: str, method: str, control: str) -> bool:
-    own, other = (view.value(f"{subject}.{metric}_auc") for subject in (method, control))
-    if own is None or other is None or f"{method}.beats_noise.{metric}" not in view.wording.facts:
+    own, other = (view.report.measurement(metric, subject) for subject in (method, control))
+    if own is None or other is None or other.value is None:
         return False
-    return not CURVES[metric].better(own, other)
+    if f"{method}.beats_noise.{metric}" not in view.wording.facts:
+        return False
+    return not better(metric, own, other)
 
 
 def _agreement(view: _View) -> Iterator[Finding]:
     mean, floor = view.value("agreement.mean_iou"), view.value("agreement.iou_floor")
     if mean is None or floor is None:
         return
-    threshold = f"mean IoU below twice the {decimal(floor)} of random maps"
+    threshold = _limit("agreement", decimal(floor))
     if mean < 2 * floor:
         yield view.finding("methods-disagree", "caution", threshold)
 
@@ -210,14 +234,14 @@ def _rotation(view: _View) -> Iterator[Finding]:
     several = view.report.prediction.threshold is not None
     flips = "rotation-crosses" if several else "rotation-flips"
     if first is None:
-        yield view.finding("no-rotation-flips", "pass", "any change up to 180 degrees")
+        yield view.finding("no-rotation-flips", "pass", _limit("rotation-any"))
     elif first < SMALL_ROTATION:
-        yield view.finding(flips, "problem", f"a change below {degrees(SMALL_ROTATION)}")
+        yield view.finding(flips, "problem", _limit("rotation-below", degrees(SMALL_ROTATION)))
     elif first < MODERATE_ROTATION:
-        threshold = f"a change below {degrees(MODERATE_ROTATION)}"
+        threshold = _limit("rotation-below", degrees(MODERATE_ROTATION))
         yield view.finding(flips, "caution", threshold)
     else:
-        threshold = f"no change below {degrees(MODERATE_ROTATION)}"
+        threshold = _limit("rotation-none-below", degrees(MODERATE_ROTATION))
         yield view.finding(
             "rotation-crosses-late" if several else "rotation-holds", "pass", threshold
         )
@@ -226,16 +250,14 @@ def _rotation(view: _View) -> Iterator[Finding]:
 def _blur(view: _View) -> Iterator[Finding]:
     blur = view.report.measurement("interpolation_blur_flip", "prediction")
     if blur is not None and blur.value:
-        yield view.finding(
-            "blur-flips", "caution", "a change under the blur of interpolation alone"
-        )
+        yield view.finding("blur-flips", "caution", _limit("blur"))
 
 
 def _noise(view: _View) -> Iterator[Finding]:
     for kind in NOISES:
         first = view.value(f"noise.{kind}.first")
         if first is not None and first <= WEAK_SEVERITY:
-            threshold = f"half of the copies change at severity {WEAK_SEVERITY} or below"
+            threshold = _limit("noise", str(WEAK_SEVERITY))
             several = view.report.prediction.threshold is not None
             yield view.finding(
                 "noise-crosses" if several else "noise-flips", "caution", threshold, kind
@@ -246,15 +268,16 @@ def _sensitivity(view: _View) -> Iterator[Finding]:
     for attribution in view.report.attributions:
         value = view.value(f"{attribution.method}.sensitivity")
         if value is not None and value > LARGE_SENSITIVITY:
-            threshold = f"max-sensitivity above {decimal(LARGE_SENSITIVITY)}"
+            threshold = _limit("sensitivity", decimal(LARGE_SENSITIVITY))
             yield view.finding("sensitive-map", "caution", threshold, attribution.method)
 
 
 def _self_checks(view: _View) -> Iterator[Finding]:
-    for metric, fails, threshold, severity in _CHECKS:
+    for metric, fails, limit, severity in _CHECKS:
         for attribution in view.report.attributions:
             check = view.report.measurement(metric, attribution.method)
             if check is not None and check.value is not None and fails(check.value):
+                threshold = _limit(metric, limit)
                 yield view.finding(f"{metric}-fails", severity, threshold, attribution.method)
 
 
@@ -262,51 +285,45 @@ _CHECKS: tuple[tuple[str, Callable[[float], bool], str, Severity], ...] = (
     (
         "completeness_gap",
         lambda gap: gap > LARGE_COMPLETENESS_GAP,
-        f"completeness gap above {percent(LARGE_COMPLETENESS_GAP)}",
+        percent(LARGE_COMPLETENESS_GAP),
         "caution",
     ),
-    ("surrogate_r2", lambda r2: r2 < LOW_R2, f"R² below {decimal(LOW_R2)}", "caution"),
+    ("surrogate_r2", lambda r2: r2 < LOW_R2, decimal(LOW_R2), "caution"),
     (
         "additivity_gap",
         lambda gap: gap > LARGE_ADDITIVITY_GAP,
-        f"additivity gap above {decimal(LARGE_ADDITIVITY_GAP)}",
+        decimal(LARGE_ADDITIVITY_GAP),
         "problem",
     ),
-    ("negative_share", lambda share: share >= 1, "every place is below zero", "problem"),
+    ("negative_share", lambda share: share >= 1, "", "problem"),
 )
 
 
 def _flat(view: _View) -> Iterator[Finding]:
     for attribution in view.report.attributions:
         if CONSTANT_MAP in attribution.notes:
-            yield view.finding(
-                "constant-map", "problem", "one value everywhere", attribution.method
-            )
+            threshold = _limit("constant-map")
+            yield view.finding("constant-map", "problem", threshold, attribution.method)
 
 
 def _destroyed(view: _View) -> Iterator[Finding]:
     told = [(a.method, view.text(f"{a.method}.{DESTROYED}.verdict")) for a in view.attributions]
     failing = [method for method, verdict in told if verdict == "fails"]
     for method in failing:
-        yield view.finding("ignores-model", "problem", _UNCHANGED, method)
+        yield view.finding("ignores-model", "problem", _unchanged(), method)
     if not failing and "sanity.passing" in view.wording.facts:
-        yield view.finding("notices-model", "pass", _UNCHANGED)
+        yield view.finding("notices-model", "pass", _unchanged())
 
 
-_UNCHANGED = (
-    f"a rank correlation with the map under random weights of {FAILS_FROM} or more, or of "
-    f"-{FAILS_FROM} or less where that of strength is {FAILS_FROM} or more"
-)
+def _unchanged() -> str:
+    return _limit("unchanged", str(FAILS_FROM))
 
 
 def _seeds(view: _View) -> Iterator[Finding]:
     for attribution in view.attributions:
         method = attribution.method
         if view.text(f"{method}.{SEEDS}.verdict") == "unstable":
-            yield view.finding("unstable-seeds", "caution", _SHARED, method)
-
-
-_SHARED = f"a mean Jaccard index of the five highest segments below {STABLE}"
+            yield view.finding("unstable-seeds", "caution", _limit("seeds", str(STABLE)), method)
 
 
 def _object(view: _View) -> Iterator[Finding]:
@@ -315,50 +332,52 @@ def _object(view: _View) -> Iterator[Finding]:
         if own is None or own.yardstick is None or own.yardstick.p is None:
             continue
         if own.yardstick.p > SIGNIFICANT:
-            yield view.finding("off-mask", "caution", _AS_GOOD, attribution.method)
+            yield view.finding("off-mask", "caution", _as_good(), attribution.method)
 
 
 def _agnostic(view: _View) -> Iterator[Finding]:
     for attribution in view.attributions:
         if attribution.card.class_agnostic:
-            threshold = "a method that gives nearly the same map for every class"
+            threshold = _limit("class-agnostic")
             yield view.finding("class-agnostic", "note", threshold, attribution.method)
 
 
 def _precision(view: _View) -> Iterator[Finding]:
     check = view.report.provenance.precision_check
     if check is not None:
-        threshold = f"a rank correlation of at least {check.least}"
+        threshold = _limit("precision", str(check.least))
         key = "precision-reduced" if check.used else "precision-kept"
         yield view.finding(key, "note", threshold)
 
 
 def _skipped(view: _View) -> Iterator[Finding]:
     if view.report.skipped:
-        yield view.finding("skipped", "note", "any step that was not made")
+        yield view.finding("skipped", "note", _limit("skipped"))
 
 
+# The weightiest first, of findings as grave: what would change the whole report, what was
+# predicted, whether the maps are evidence, how far to read them, and what the prediction survives.
 RULES: tuple[Rule, ...] = (
+    _normalised,
+    _assumed,
     _margin,
     _threshold,
-    _target,
     _controls,
     _flat,
+    _destroyed,
+    _layer,
     _signal,
+    _self_checks,
+    _object,
     _simple_controls,
     _agreement,
-    _self_checks,
     _rotation,
     _blur,
     _noise,
-    _sensitivity,
-    _destroyed,
     _seeds,
-    _object,
+    _sensitivity,
+    _target,
     _agnostic,
-    _layer,
-    _assumed,
-    _normalised,
     _pickle,
     _precision,
     _skipped,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,11 +24,14 @@ from reportgen.classifier.targets import Target
 from reportgen.config import ALL, PROFILES, STANDARD_METRICS, Config, names_asked
 from reportgen.errors import NotApplicable, ReportgenError, UsageError, unknown_name
 from reportgen.facts import CONSTANT_MAP, facts_of
-from reportgen.findings import findings_of
+from reportgen.findings import briefed, findings_of
 from reportgen.image import Picture
 from reportgen.layer_records import LayerChoice
 from reportgen.metrics import METRICS, Context, Shared
+from reportgen.narrative.narration import narrating
 from reportgen.narrative.templates import sections_of
+from reportgen.narrative.verdict import verdict_of
+from reportgen.phrases import speaking, speech_of, templates_digest
 from reportgen.preflight import Asked, Forecast, fit_batches, forecast
 from reportgen.records import (
     Attribution,
@@ -77,8 +80,10 @@ def make_report(
     ``given`` is what the user said about the model. Otherwise as ``report_on``; raises ModelError
     for a model that cannot be used.
     """
-    with made_ready(opened, given, config) as classifier:
-        return report_on(classifier, picture, config, started, foreseen)
+    with narrating(config) as narrate:
+        with made_ready(opened, given, config) as classifier:
+            report, arrays = report_on(classifier, picture, config, started, foreseen)
+        return narrate(report, started), arrays
 
 
 def make_reports(
@@ -94,11 +99,15 @@ def make_reports(
     The model is made ready once, and left as it was found when the last report is taken. Otherwise
     as ``make_report``; ``foreseen`` hears of the cost of all reports, before the first.
     """
-    with made_ready(opened, given, config) as classifier:
+    with narrating(config) as narrate, ExitStack() as stack:
+        classifier = stack.enter_context(made_ready(opened, given, config))
         targets = targets_for(classifier, picture, config)
         tell = foreseen and _telling(foreseen, len(targets))
-        for target in targets:
-            yield report_on(classifier, picture, config, started, tell, target)
+        for left, target in zip(reversed(range(len(targets))), targets, strict=True):
+            report, arrays = report_on(classifier, picture, config, started, tell, target)
+            if not left:
+                stack.close()  # before a language model wants the memory
+            yield narrate(report, started), arrays
             tell = None
 
 
@@ -108,7 +117,7 @@ def _telling(foreseen: Foreseen, targets: int) -> Foreseen:
 
 def foresee(opened: Opened, given: Hints, picture: Picture, config: Config) -> Forecast:
     """Return what ``make_report`` will cost, by a few passes of the model; raises the same."""
-    with made_ready(opened, given, config) as classifier:
+    with narrating(config), made_ready(opened, given, config) as classifier:
         targets = targets_for(classifier, picture, config)
         one = _foreseen(make_subject(classifier, picture, config, targets[0]))
         return replace(one, targets=len(targets))
@@ -130,6 +139,7 @@ def made_ready(opened: Opened, given: Hints, config: Config) -> Iterator[Classif
     Raises ModelError for a model that cannot be used, UsageError for names that do not exist.
     """
     _chosen(config)  # a mistyped name is refused before the model is made ready
+    speech_of(config.language, config.templates)
     with classifier_from(opened, given, config) as classifier:
         yield replace(classifier, footprint=fit_batches(classifier, config))
 
@@ -168,7 +178,9 @@ def report_on(
         with ledger.stage(name):
             _measure(context, name, gathered)
     report = _report(subject, gathered, ledger)
-    return _told(report), {**gathered.arrays, **pictures(subject)}
+    with speaking(config.language, config.templates):
+        told = _told(report)
+    return told, {**gathered.arrays, **pictures(subject)}
 
 
 def _chosen(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -306,6 +318,7 @@ def _report(subject: Subject, gathered: _Gathered, ledger: provenance.Ledger) ->
         facts=(),
         findings=(),
         sections=(),
+        language=subject.config.language,
         provenance=_provenance(subject, ledger),
         run=Run(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -319,7 +332,10 @@ def _told(report: Report) -> Report:
     report = report.model_copy(update={"facts": facts_of(report)})
     report = report.model_copy(update={"findings": findings_of(report)})
     report = report.model_copy(update={"facts": facts_of(report)})
-    return report.model_copy(update={"sections": sections_of(report)})
+    report = report.model_copy(update={"findings": briefed(report)})
+    return report.model_copy(
+        update={"sections": sections_of(report), "verdict": verdict_of(report)}
+    )
 
 
 def _provenance(subject: Subject, ledger: provenance.Ledger) -> Provenance:
@@ -338,6 +354,7 @@ def _provenance(subject: Subject, ledger: provenance.Ledger) -> Provenance:
         determinism="seeded; the library's own choice of kernels",
         seed=subject.config.seed,
         config=_named(subject.config),
+        templates=templates_digest(subject.config.templates),
         passes=tuple(ledger.passes),
     )
 
@@ -345,8 +362,11 @@ def _provenance(subject: Subject, ledger: provenance.Ledger) -> Provenance:
 def _named(config: Config) -> dict[str, JsonValue]:
     """Return all options; of a file only the name, so that a report names no folder."""
     values: dict[str, JsonValue] = config.model_dump(mode="json")
-    for option in ("labels", "mask"):
+    for option in ("labels", "mask", "templates"):
         given = str(values[option])
         if given and Path(given).exists():
             values[option] = Path(given).name
+    folder = Path(config.narrator.removeprefix("llm:")).expanduser()
+    if config.narrator.startswith("llm:") and folder.is_dir():
+        values["narrator"] = f"llm:{folder.resolve().name}"
     return values

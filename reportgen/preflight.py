@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +14,7 @@ from reportgen.attribution import METHODS
 from reportgen.classifier.black_box import BlackBox
 from reportgen.classifier.classifier import Classifier
 from reportgen.classifier.evaluator import Evaluator
+from reportgen.classifier.kept_tensors import room_to_keep
 from reportgen.classifier.layers import FeatureLayer
 from reportgen.classifier.memory import (
     Footprint,
@@ -23,7 +25,7 @@ from reportgen.classifier.memory import (
     weight_bytes,
 )
 from reportgen.config import Config
-from reportgen.errors import NotApplicable, UsageError
+from reportgen.errors import ModelError, NotApplicable, UsageError
 from reportgen.metrics import METRICS
 from reportgen.metrics.base import Plan
 from reportgen.metrics.destroyed import NEEDS as WEIGHTS_DRAWN
@@ -218,11 +220,18 @@ def _footprint(classifier: Classifier) -> Footprint:
             f"the memory of a pass cannot be measured, because {evaluator.network.reason}"
         )
     shape = (classifier.record.preprocessing.channels, *classifier.record.preprocessing.crop)
-    pixels = torch.zeros(evaluator.fixed_batch or 2, *shape, device=classifier.device)
+    fixed = evaluator.fixed_batch
     copies = (evaluator.copies.folded, evaluator.copies.reduced)
     weights = weight_bytes(evaluator.network)
     weights += sum(weight_bytes(c) for c in copies if isinstance(c, torch.nn.Module))
-    return footprint(evaluator.raw, pixels, weights, fixed=evaluator.fixed_batch is not None)
+    for count in (fixed,) if fixed else (2, 1):
+        pixels = torch.zeros(count, *shape, device=classifier.device)
+        with suppress(MemoryError), room_to_keep(classifier.device):
+            return footprint(evaluator.raw, pixels, weights, fixed=fixed is not None)
+    raise ModelError(
+        f"A pass with gradients of {fixed or 1} picture(s) of {shape[1]}x{shape[2]} pixels needs "
+        "more memory than there is; use a smaller --size, or another --device."
+    )
 
 
 def _speed(classifier: Classifier, asked: Asked) -> Speed:

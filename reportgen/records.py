@@ -209,17 +209,6 @@ class Fact(Record):
     interval: tuple[float, float] | None = None
 
 
-class Finding(Record):
-    """What a rule concluded: the statement, the facts it rests on, and the threshold applied."""
-
-    rule: str
-    severity: Severity
-    subject: str
-    statement: str
-    facts: tuple[str, ...]
-    threshold: str
-
-
 class Sentence(Record):
     """One sentence and the names of the facts it rests on.
 
@@ -237,6 +226,22 @@ class Sentence(Record):
     refusal: str = ""
 
 
+class Finding(Record):
+    """What a rule concluded: the statement, the facts it rests on, and the threshold applied.
+
+    ``brief`` is a short sentence on all that the rule found, for the first page; only the first
+    finding of each rule has it.
+    """
+
+    rule: str
+    severity: Severity
+    subject: str
+    statement: str
+    facts: tuple[str, ...]
+    threshold: str
+    brief: Sentence | None = None
+
+
 class Section(Record):
     """A numbered part of the report, by key, with the sentences written for it."""
 
@@ -250,8 +255,9 @@ class Narration(Record):
 
     ``narrator`` is what was asked for, ``model`` its name, ``digest`` the SHA-256 of its files (or
     what a server states, or empty); ``address`` is that of a server, and ``remote`` whether it is
-    another machine. ``offered`` sentences were given to it, of which ``written`` stand in the
-    report and ``refused`` do not, by ``reasons``; ``failures`` say what went wrong on the way.
+    another machine. ``precision`` is the number format of its passes and its device, where they are
+    known. ``offered`` sentences were given to it, of which ``written`` stand in the report and
+    ``refused`` do not, by ``reasons``; ``failures`` say what went wrong on the way.
     """
 
     narrator: str
@@ -259,6 +265,7 @@ class Narration(Record):
     digest: str = ""
     address: str = ""
     remote: bool = False
+    precision: str = ""
     seed: int
     temperature: float = 0.0
     offered: int
@@ -297,7 +304,8 @@ class Provenance(Record):
     """All that is needed to make the report again.
 
     ``folded`` says whether passes without gradients went through a copy of the network with batch
-    normalisation folded into the convolutions.
+    normalisation folded into the convolutions. ``templates`` is the SHA-256 of the user's own text
+    templates, empty without any.
     """
 
     reportgen: str
@@ -313,6 +321,7 @@ class Provenance(Record):
     determinism: str
     seed: int
     config: Mapping[str, JsonValue]
+    templates: str = ""
     passes: tuple[Passes, ...]
 
 

@@ -26,10 +26,17 @@ def text_template(language: str, file: str) -> str:
     Raises UsageError, listing what there is, for a language or a file that does not exist, and
     OutputError for a broken installation.
     """
-    languages = _folder("templates") / "text"
-    if language not in _names(languages):
-        raise unknown_name("language", language, _names(languages))
-    return _text(languages / language, "text template", file)
+    if language not in languages():
+        raise unknown_name("language", language, languages())
+    return _text(_folder("templates") / "text" / language, "text template", file)
+
+
+def languages() -> list[str]:
+    """Return the languages of the text templates: the folders of ``templates/text``.
+
+    Raises OutputError for a broken installation.
+    """
+    return _names(_folder("templates") / "text")
 
 
 def prompt(file: str) -> str:

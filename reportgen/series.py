@@ -22,6 +22,7 @@ from reportgen.config import Config
 from reportgen.errors import ReportgenError, UsageError
 from reportgen.image import Picture
 from reportgen.mask import mask_for
+from reportgen.narrative.narration import Narrate, narrating
 from reportgen.pipeline import Foreseen, made_ready, report_on
 from reportgen.records import Report, Run
 from reportgen.render import table
@@ -82,6 +83,7 @@ class _Walk:
     stage: Path
     formats: Collection[str]
     file: IO[bytes] | None
+    narrate: Narrate
     foreseen: Foreseen | None
     pictures: int = 0
     told: set[str] = field(default_factory=set)
@@ -109,9 +111,13 @@ def run_series(
     begun, start = datetime.now(UTC), time.perf_counter()
     with staged(wanted.directory) as stage:
         place = stage / table.NAME
-        with _made_ready(contenders, config) as ready, _table(place, formats) as file:
+        with (
+            narrating(config) as narrate,
+            _made_ready(contenders, config) as ready,
+            _table(place, formats) as file,
+        ):
             pages = [f for f in formats if f == "html"]
-            walk = _Walk(ready, config, stage, pages, file, foreseen)
+            walk = _Walk(ready, config, stage, pages, file, narrate, foreseen)
             _walked(walk, candidates, started)
         started("summary")
         run = Run(
@@ -193,6 +199,7 @@ def _explain(walk: _Walk, contender: Ready, picture: Picture, config: Config, pl
     try:
         foreseen = _telling(walk, contender.key)
         report, arrays = report_on(contender.classifier, picture, config, foreseen=foreseen)
+        report = walk.narrate(report, lambda stage: None)
     except UsageError:
         raise
     except Exception as error:  # one picture never costs the user the others

@@ -1,22 +1,19 @@
 """Sentences from templates: text with ``{fact names}``, filled with the texts of those facts.
 
-A template file is TOML: a list ``variables`` of all names it may use, then one ``key = "sentence"``
-a line under ``[sentences]``. In a name, ``@`` stands for the subject that the sentence is about. A
-sentence needs the value of each of its facts; ``{name?}`` is also content with a fact that has a
-text and no value, such as "no change up to 180 degrees".
+The files are those that ``phrases`` reads. In a name, ``@`` stands for the subject that the
+sentence is about. A sentence needs the value of each of its facts; ``{name?}`` is also content with
+a fact that has a text and no value, such as "no change up to 180 degrees".
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from reportgen.errors import UsageError
+from reportgen.phrases import spoken_sheet
 from reportgen.records import Fact, Sentence
-from reportgen.resources import text_template
 
 _PLACE = re.compile(r"\{([^{}?]+)(\??)\}")
 
@@ -59,40 +56,17 @@ class Wording:
         return fact is not None and bool(fact.text) and (text_alone or fact.value is not None)
 
 
-def read_wording(file: str, facts: Mapping[str, Fact], language: str = "en") -> Wording:
-    """Return the sentences of ``templates/text/LANGUAGE/FILE``.
+def read_wording(file: str, facts: Mapping[str, Fact]) -> Wording:
+    """Return the sentences of the template ``file`` in the language spoken now.
 
-    Raises UsageError for a file that is no such template, and, naming it, for a variable that a
-    sentence uses but the file does not list.
+    Raises UsageError for a file that the language does not have.
     """
-    parsed = _parsed(file, text_template(language, file))
-    known, sentences = set(parsed["variables"]), parsed["sentences"]
-    for key, template in sentences.items():
-        for name, _ in _PLACE.findall(template):
-            if name not in known:
-                raise UsageError(
-                    f"The sentence '{key}' in {file} uses the variable '{name}', which the file "
-                    "does not list under 'variables'; add it there, or correct the sentence."
-                )
-    return Wording(file, sentences, facts)
+    return Wording(file, spoken_sheet(file).texts, facts)
 
 
 def fact_names(template: str, subject: str = "") -> tuple[str, ...]:
     """Return the names of the facts that a template uses, each once, in order."""
     return tuple(dict.fromkeys(_named(name, subject) for name, _ in _PLACE.findall(template)))
-
-
-def _parsed(file: str, text: str) -> dict[str, Any]:
-    try:
-        parsed = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(
-            f"The text template {file} is not valid TOML: {error}; correct it."
-        ) from None
-    for name, kind in (("variables", list), ("sentences", dict)):
-        if not isinstance(parsed.get(name), kind):
-            raise UsageError(f"The text template {file} has no '{name}'; add them.")
-    return parsed
 
 
 def _named(name: str, subject: str) -> str:

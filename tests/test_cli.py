@@ -167,6 +167,7 @@ class TestSurvey:
         assert {path.name for path in out.iterdir()} == {
             "report.json", "table.csv", "images", "manifest.json",
         }  # fmt: skip
+        assert "\n1 of 2 pictures explained; " in f"\n{outcome.out}"
         assert "1 picture was explained" in outcome.out
         assert "1 of 2 pictures could not be explained" in outcome.out
         assert "1 other file was passed over" in outcome.out
@@ -219,7 +220,7 @@ class TestSurvey:
 
     def test_render_refuses_a_survey_of_another_version(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "report.json").write_text('{"schema_version": "survey-9"}')
-        check_refused(run("render", tmp_path / "report.json"), 5, "survey-1.0")
+        check_refused(run("render", tmp_path / "report.json"), 5, "survey-1.1")
 
 
 def huge_png(path: Path) -> Path:
@@ -430,7 +431,7 @@ class TestOutput:
     def test_interrupted_for_real(self, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "reportgen", "explain", MODEL, PICTURE, "-o", "out"]
         process = subprocess.Popen(
-            [*map(str, command), "--profile", "full"],
+            [*map(str, command), "--methods", "lime", "--lime-samples", "50000"],
             cwd=tmp_path,
             stderr=subprocess.PIPE,
             text=True,

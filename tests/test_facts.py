@@ -20,10 +20,10 @@ from told_reports import (
 from reportgen.config import Config
 from reportgen.facts import CONSTANT_MAP, facts_of
 from reportgen.facts import formats as f
-from reportgen.facts.fidelity import CURVES
+from reportgen.facts.fidelity import CURVES, better
 from reportgen.facts.sources import pointer
-from reportgen.facts.words import FILLS, PICTURES, SEGMENTATIONS
 from reportgen.metrics.yardstick import placed
+from reportgen.phrases import spoken_sheet
 from reportgen.records import Quantity, Report, Skipped
 
 FULL = report_of(*everything(), methods=("gradcam", "shap", "lime", "saliency"))
@@ -54,9 +54,9 @@ FULL = report_of(*everything(), methods=("gradcam", "shap", "lime", "saliency"))
         (f.degrees(9.456), "9.46 degrees"),
         (f.seconds(1.24), "1.2 s"),
         (f.count(1234567), "1,234,567"),
-        (f.counted(0, "ox", "oxen"), "no oxen"),
-        (f.counted(1, "ox", "oxen"), "1 ox"),
-        (f.counted(2, "ox", "oxen"), "2 oxen"),
+        (f.counted(0, "problem"), "no problems"),
+        (f.counted(1, "problem"), "1 problem"),
+        (f.counted(2000, "problem"), "2,000 problems"),
         (f.levels(4 / 255), "4 of 255 levels"),
         (f.levels(0.05), "12.8 of 255 levels"),
         (f.size(224, 320), "320 x 224 px"),
@@ -158,8 +158,9 @@ def test_facts_do_not_depend_on_run_times() -> None:
         ("edges.deletion_auc.place", "better than 10 of 20 smooth random maps (z +0.0)"),
         ("deletion.baseline", "a picture of the data set's mean colour"),
         ("deletion.change", "0.800"),
-        ("fidelity.best_deletion", "Grad-CAM"),
-        ("fidelity.best_insertion", "Grad-CAM, SHAP, LIME and Saliency"),
+        ("deletion.supported", "Grad-CAM, SHAP and LIME"),
+        ("deletion.unsupported", "Saliency"),
+        ("insertion.best.alike", "segments"),
         ("report.judged_in", "both deletion and insertion"),
         ("report.beating", "3"),
         ("gradcam.location", "middle left"),
@@ -189,9 +190,11 @@ def test_assumptions_are_listed_in_words() -> None:
 
 def test_every_option_has_its_words() -> None:
     options = Config.model_json_schema()["properties"]
-    assert set(options["deletion_baseline"]["enum"]) == set(PICTURES)
-    assert set(options["lime_fill"]["enum"]) == set(FILLS)
-    assert set(options["segmentation"]["enum"]) == set(SEGMENTATIONS)
+    words = spoken_sheet("words.toml").texts
+    groups = {"picture": "deletion_baseline", "fill": "lime_fill", "segmentation": "segmentation"}
+    for group, option in groups.items():
+        known = {key.removeprefix(f"{group}.") for key in words if key.startswith(f"{group}.")}
+        assert known == set(options[option]["enum"])
 
 
 def beats(report: Report) -> dict[str, Any]:
@@ -264,8 +267,15 @@ def test_the_better_end_of_a_curve_is_the_metrics_own(metric: str) -> None:
     from reportgen.metrics import METRICS
 
     lower = METRICS[metric].card.direction == "lower is better"
-    assert CURVES[metric].better(0.1, 0.2) == lower
-    assert CURVES[metric].better(0.2, 0.1) != lower
+    one, other = curve(metric, "gradcam", 0.1), curve(metric, "lime", 0.2)
+    assert better(metric, one, other) == lower
+    assert better(metric, other, one) != lower
+    same = curve(metric, "lime", 0.1004)
+    assert not better(metric, one, same)
+    assert not better(metric, same, one)
+    wide = curve(metric, "lime", 0.2, interval=(0.1, 0.3))
+    assert not better(metric, one, wide)
+    assert not better(metric, wide, one)
 
 
 def test_pairs_of_constant_maps_count_for_nothing() -> None:
@@ -293,11 +303,11 @@ def test_half_of_the_copies_is_enough() -> None:
     assert fact(report_of(levels[0]), "noise.shot.first").text == "no severity"
 
 
-def test_maps_are_ranked_by_stability() -> None:
+def test_the_stability_of_each_map_is_listed() -> None:
     methods = ("gradcam", "lime", "shap")
     values = zip(methods, (0.5, 0.1, None), strict=True)
     report = report_of(*(sensitivity(m, v) for m, v in values), methods=methods)
-    assert fact(report, "sensitivity.ranking").text == "LIME 0.100 and Grad-CAM 0.500"
+    assert fact(report, "sensitivity.each").text == "Grad-CAM 0.500 and LIME 0.100"
     assert fact(report, "shap.sensitivity").text == "the map is zero everywhere"
 
 
@@ -308,7 +318,7 @@ def test_what_was_skipped_is_listed() -> None:
     ]
     assert (
         fact(report_of(skipped=skipped), "report.skipped").text
-        == "rotation and sensitivity of lime"
+        == "rotation and sensitivity of lime"  # it gave no map, and so has no title here
     )
     assert report_of().fact("report.skipped") is None
 

@@ -342,7 +342,42 @@ def test_a_small_rotation_is_graver_for_a_label_too() -> None:
 
 def test_every_sentence_is_of_a_rule_tested_here_and_every_rule_has_one() -> None:
     tested = {rule.split()[0] for rule in CASES} | {"rotation-flips"}
-    assert tested == set(read_wording("findings.toml", {}).sentences)
+    sentences = set(read_wording("findings.toml", {}).sentences)
+    assert sentences == tested | {f"{rule}-brief" for rule in tested}
+
+
+def test_a_control_that_is_drawn_is_beaten_beyond_its_draws_only() -> None:
+    def report(low: float, high: float) -> Report:
+        own = [curve("deletion", "saliency", 0.3), curve("insertion", "saliency", 0.3)]
+        other = [curve("deletion", "random", 0.4, interval=(low, high), draws=3)]
+        other.append(curve("insertion", "random", 0.4))
+        return report_of(*own, *other, *noise_curves(), methods=("saliency",))
+
+    assert "no-better-than-random saliency" in rules(report(0.29, 0.5))
+    assert "no-better-than-random saliency" not in rules(report(0.31, 0.5))
+
+
+def test_the_first_finding_of_a_rule_has_a_sentence_on_all_of_them() -> None:
+    unstable = [sensitivity(method, 0.9) for method in TWO]
+    report = report_of(*unstable, rotation("positive", 3.0), methods=TWO)
+    briefs = [(f.rule, f.brief and f.brief.text) for f in report.findings]
+    assert briefs == [
+        (
+            "rotation-flips",
+            "Turning the picture by 3.00 degrees changes the prediction to “newt positive”.",
+        ),
+        ("sensitive-map", "Noise of at most 4 of 255 levels changes Grad-CAM and LIME much."),
+        ("sensitive-map", None),
+    ]
+
+
+def test_every_rule_has_its_short_sentence() -> None:
+    for _, holding, _ in CASES.values():
+        for finding in (f for report in holding for f in report.findings):
+            if finding.brief is not None:
+                assert len(finding.brief.text.split()) <= 25
+                assert finding.brief.facts
+                assert not re.search(r"[{}@]|\bNone\b", finding.brief.text)
 
 
 def test_the_verdicts_cover_what_two_curves_can_say() -> None:

@@ -1,9 +1,8 @@
-"""The whole line from a model and a picture to a report, on real networks where there are some."""
+"""The whole line from a model and a picture to a report, on the small example network."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from few_samples import TINY, check_close, numbers
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -24,48 +24,6 @@ from reportgen.render.html import to_html
 SIGNS = Path(__file__).parents[1] / "examples" / "signs"
 MODEL = SIGNS / "signs.pt2"
 PICTURE = SIGNS / "pictures" / "stop.png"
-
-# Few samples: these tests look at how the parts fit together, not at how good the maps are.
-TINY: Mapping[str, Any] = {
-    "lime_samples": 40,
-    "shap_evals": 20,
-    "segments": 16,
-    "ig_steps": 6,
-    "curve_steps": 6,
-    "control_draws": 2,
-    "rotation_step": 30.0,
-    "noise_draws": 1,
-    "sensitivity_draws": 1,
-    "sensitivity_samples": 12,
-    "sensitivity_steps": 3,
-}
-
-
-def numbers(report: Report) -> dict[str, float]:
-    """Return every measured number of a report, by metric and subject."""
-    values = {
-        f"{m.metric} {m.subject}": m.value for m in report.measurements if m.value is not None
-    }
-    target = report.prediction.target
-    return {**values, "probability": target.probability, "score": target.score}
-
-
-def check_close(first: Mapping[str, float], second: Mapping[str, float], tolerance: float) -> None:
-    """Check that two reports hold the same numbers to within ``tolerance``."""
-    assert first.keys() == second.keys()
-    far = {
-        name: (first[name], second[name])
-        for name in first
-        if abs(first[name] - second[name]) > tolerance
-    }
-    assert not far
-
-
-def test_the_check_for_closeness_can_fail() -> None:
-    with pytest.raises(AssertionError):
-        check_close({"a": 0.1}, {"a": 0.2}, 0.01)
-    with pytest.raises(AssertionError):
-        check_close({"a": 0.1}, {"b": 0.1}, 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +93,15 @@ def test_the_passes_add_up(signs: reportgen.Explanation) -> None:
     assert set(passes) == set(seconds)
 
 
-def test_the_same_inputs_give_the_same_bytes(signs: reportgen.Explanation, tmp_path: Path) -> None:
-    again = reportgen.explain(MODEL, PICTURE, TINY)
+@pytest.fixture(scope="module")
+def again() -> reportgen.Explanation:
+    """Return the same report, made once more."""
+    return reportgen.explain(MODEL, PICTURE, TINY)
+
+
+def test_the_same_inputs_give_the_same_bytes(
+    signs: reportgen.Explanation, again: reportgen.Explanation, tmp_path: Path
+) -> None:
     one = signs.report.model_copy(update={"run": again.report.run})
     for name, explanation in (("one", reportgen.Explanation(one, signs.arrays)), ("two", again)):
         explanation.save(tmp_path / name)
@@ -144,9 +109,11 @@ def test_the_same_inputs_give_the_same_bytes(signs: reportgen.Explanation, tmp_p
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
-def test_only_the_run_record_differs_between_two_runs(signs: reportgen.Explanation) -> None:
-    again = reportgen.explain(MODEL, PICTURE, TINY).report
-    assert again.model_dump(exclude={"run"}) == signs.report.model_dump(exclude={"run"})
+def test_only_the_run_record_differs_between_two_runs(
+    signs: reportgen.Explanation, again: reportgen.Explanation
+) -> None:
+    one, other = (each.report.model_dump(exclude={"run"}) for each in (signs, again))
+    assert one == other
 
 
 def test_another_seed_gives_other_samples() -> None:
@@ -272,84 +239,6 @@ def test_one_channel_and_not_square() -> None:
     assert explanation.arrays["map.lime"].shape == (28, 40)
     assert len(np.unique(explanation.arrays["segments.lime"])) > 1
     assert "Grad-CAM" in explanation._repr_html_()
-
-
-@pytest.fixture(scope="module")
-def formats(tmp_path_factory: pytest.TempPathFactory, assets: Path) -> Path:
-    """Return a folder with MobileNetV2 as state dict, TorchScript and exported program."""
-    from reportgen.classifier.torchvision_operators import ensure_torchvision
-
-    ensure_torchvision()
-    from torchvision.models import mobilenet_v2
-
-    folder = tmp_path_factory.mktemp("formats")
-    weights = torch.load(assets / "weights" / "mobilenet_v2_imagenet.pth", weights_only=True)
-    network = mobilenet_v2()
-    network.load_state_dict(weights)
-    network.eval()
-    torch.save(weights, folder / "weights.pth")
-    example = torch.rand(2, 3, 96, 96)
-    with pytest.warns(DeprecationWarning):
-        torch.jit.save(torch.jit.trace(network, example), folder / "script.pt")
-    program = torch.export.export(
-        network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-    )
-    torch.export.save(program, folder / "program.pt2")
-    return folder
-
-
-@pytest.mark.slow
-def test_one_network_gives_one_report(formats: Path, assets: Path) -> None:
-    picture = assets / "images" / "imagenet" / "n02098286_West_Highland_white_terrier.JPEG"
-    same = {
-        "size": "96", "resize": 110, "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225",
-    }  # fmt: skip
-    explained = {
-        name: reportgen.explain(formats / name, picture, {**TINY, **same})
-        for name in ("weights.pth", "script.pt", "program.pt2")
-    }
-    first = explained.pop("weights.pth")
-    assert first.report.model.architecture == "torchvision:mobilenet_v2"
-    assert first.report.skipped == ()
-    for other in explained.values():
-        assert other.report.skipped == ()
-        check_close(numbers(first.report), numbers(other.report), 1e-4)
-
-
-@pytest.mark.parametrize("weights", ["mobilenet_v2", "squeezenet1_1"])
-def test_real_weights_are_recognised_and_predict_as_recorded(assets: Path, weights: str) -> None:
-    recorded = json.loads((assets / "labels" / "expected_top5.json").read_text())[weights]
-    model = assets / "weights" / f"{weights}_imagenet.pth"
-    options = {"methods": "", "metrics": ""}
-    for name, top5 in recorded.items():
-        if not name.startswith("images/imagenet/"):
-            continue
-        report = reportgen.explain(model, assets / name, options).report
-        assert report.model.architecture == f"torchvision:{weights}"
-        top, probability = top5[0][1], top5[0][2]
-        assert report.prediction.top[0].label == top
-        assert report.prediction.top[0].probability == pytest.approx(probability, abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("file", "factory", "options"),
-    [
-        ("vit_cifar10.pth", "vit_cifar10", {"size": "32"}),
-        ("densenet_bc100_k12_cifar10.pth", "densenet_bc100", {"size": "32"}),
-        ("resnet20_cifar10.pth", "resnet20", {"size": "32"}),
-        ("mnist_cnn.pth", "mnist_cnn", {"mean": "0.1307", "std": "0.3081"}),
-    ],
-)
-def test_networks_from_a_factory(
-    assets: Path, monkeypatch: pytest.MonkeyPatch, file: str, factory: str, options: dict[str, str]
-) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    given = {**TINY, **options, "arch": f"factories:{factory}"}
-    picture = assets / "images" / "extra" / "horses.jpg"
-    report = reportgen.explain(assets / "weights" / file, picture, given).report
-    assert report.skipped == ()
-    assert report.model.preprocessing.channels == (1 if "mnist" in file else 3)
-    assert report.model.preprocessing.crop == ((28, 28) if "mnist" in file else (32, 32))
 
 
 def test_options_are_checked_once() -> None:

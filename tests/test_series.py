@@ -115,7 +115,7 @@ class TestFiles:
         text = (tmp_path / "report.json").read_text("utf-8")
         assert Survey.model_validate_json(text) == found
         data = json.loads(text)
-        assert data["schema_version"] == "survey-1.0"
+        assert data["schema_version"] == "survey-1.1"
         assert text == json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     def test_the_manifest_leads_to_every_file(self, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -203,6 +204,33 @@ def test_what_stood_there_is_replaced_and_what_is_not_ours_stays(tmp_path: Path)
     assert {"index.html", "notes.txt", "04-mine"} < first
     assert len(first) == 6
     assert written(found[:2], out) == {name for name in first if not name.startswith("03-")}
+
+
+def test_a_single_report_takes_the_place_of_several(tmp_path: Path) -> None:
+    found, out = each(target="top:3"), tmp_path / "out"
+    folders = sorted(name for name in written(found, out) if name != "index.html")
+    kept, gone = folders[1], {folders[0], folders[2], "index.html"}
+    (out / kept / "notes.txt").write_text("mine", encoding="utf-8")
+    shutil.copytree(out / folders[0], out / "07-mine")
+    (out / "08-mine").symlink_to(out / "07-mine")
+    page = (out / "index.html").read_text(encoding="utf-8")
+    more = '<a href="08-mine/report.json"></a><a href="../07-mine/report.json"></a>'
+    (out / "index.html").write_text(page.replace("</body>", f"{more}</body>"), encoding="utf-8")
+    before = {path.name for path in out.iterdir()}
+    files = found[0].save(out, ("json",))
+    after = {path.name for path in out.iterdir()}
+    assert before - after == gone
+    assert {path.name for path in files} == after - before
+    assert reportgen.load(out / "report.json").report == found[0].report
+    assert (out / kept / "notes.txt").exists()
+
+
+def test_a_page_of_another_kind_stays_beside_a_single_report(tmp_path: Path) -> None:
+    found, out = each(target="top:2"), tmp_path / "out"
+    before = written(found, out)
+    page = out / "index.html"
+    page.write_text(page.read_text(encoding="utf-8").replace("generator", "author"), "utf-8")
+    assert before < written(found[:1], out)
 
 
 def test_all_reports_are_written_or_none(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from typing import Any, Literal
 import numpy as np
 
 from reportgen.facts import facts_of
-from reportgen.findings import findings_of
+from reportgen.findings import briefed, findings_of
 from reportgen.layer_records import LayerCandidate, LayerCheck, LayerChoice, Outcome
 from reportgen.metrics import METRICS
 from reportgen.metrics.yardstick import placed
 from reportgen.narrative.templates import sections_of
+from reportgen.narrative.verdict import verdict_of
 from reportgen.records import (
     Attribution,
     Box,
@@ -51,9 +52,20 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "lime": {"samples": 300, "fill": "segment-mean", "segmentation": "grid", "seed": 0},
     "integrated-gradients": {"steps": 50, "baseline": "black", "rule": "Gauss-Legendre"},
     "saliency": {"score": "logit"},
+    "rise": {"seed": 0},
 }
 RESOLUTIONS = {"gradcam": "7x7 feature map", "shap": "50 segments", "lime": "50 segments"}
-GRANULARITIES: Mapping[str, Granularity] = {"gradcam": "feature map", "saliency": "pixels"}
+GRANULARITIES: Mapping[str, Granularity] = {
+    "gradcam": "feature map",
+    "shap": "segments",
+    "lime": "segments",
+    "integrated-gradients": "pixels",
+    "saliency": "pixels",
+    "rise": "pixels",
+    "occlusion": "patches",
+    "scorecam": "feature map",
+    "deconvolution": "pixels",
+}
 NOISES = ("gaussian", "shot", "impulse")
 SEVERITIES = range(1, 6)
 
@@ -63,7 +75,10 @@ def told(report: Report) -> Report:
     report = report.model_copy(update={"facts": facts_of(report)})
     report = report.model_copy(update={"findings": findings_of(report)})
     report = report.model_copy(update={"facts": facts_of(report)})
-    return report.model_copy(update={"sections": sections_of(report)})
+    report = report.model_copy(update={"findings": briefed(report)})
+    return report.model_copy(
+        update={"sections": sections_of(report), "verdict": verdict_of(report)}
+    )
 
 
 def report_of(

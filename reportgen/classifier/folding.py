@@ -76,17 +76,14 @@ def rounded(run: Forward) -> Forward:
 
 
 class _InOnePiece(nn.Module):
-    """A network whose parts are not registered, but for scripts, which nobody else may call.
+    """A network whose parts are not registered.
 
     Of each registered part a module of TorchScript's would be made first, which takes longer than
-    the recording: of 537 parts six times as long. Weights are then constants, as freezing makes
-    them anyway.
+    the recording. Weights are constants from the start, as freezing makes them anyway.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        scripts = (m for m in network.modules() if isinstance(m, torch.jit.ScriptModule))
-        self.scripts = nn.ModuleList(scripts)
         self._run = (network,)
 
     def forward(self, batch: Tensor) -> object:
@@ -96,9 +93,14 @@ class _InOnePiece(nn.Module):
 def _recorded(network: nn.Module, batch: Tensor) -> torch.jit.ScriptModule:
     if isinstance(network, torch.jit.ScriptModule):
         return network
+    # What is recorded may call no script that is not registered.
+    scripts = any(isinstance(part, torch.jit.ScriptModule) for part in network.modules())
     with borrowed(network):  # what wants a gradient cannot be a constant
         recorded: torch.jit.ScriptModule = torch.jit.trace(  # type: ignore[no-untyped-call]
-            _InOnePiece(network).eval(), batch, check_trace=False, strict=False
+            network if scripts else _InOnePiece(network).eval(),
+            batch,
+            check_trace=False,
+            strict=False,
         )
     return recorded.eval()  # the graph of an exported program passes for one in training
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,14 +21,18 @@ def is_hub_name(source: str) -> bool:
     return source.startswith(_PLACE)
 
 
+def local_path(source: str) -> Path:
+    """Return the path of the folder that ``hf:PATH`` names, if there is one."""
+    return Path(source.removeprefix(_PLACE)).expanduser()
+
+
 def find_folder(source: str, allow_download: bool, trust_pickle: bool) -> ModelFolder:
     """Return the folder behind ``hf:PATH``, ``hf:OWNER/NAME`` or ``hf:OWNER/NAME@REVISION``.
 
     Raises UsageError for another form; ModelError for a path that does not exist, a repository that
     is neither in the local cache nor allowed to be fetched, and a folder that cannot be used.
     """
-    name = source.removeprefix(_PLACE)
-    path = Path(name).expanduser()
+    name, path = source.removeprefix(_PLACE), local_path(source)
     if name and path.is_dir():
         return read_folder(path, name)
     if name and path.exists():
@@ -43,6 +47,18 @@ def find_repository(name: str, allow_download: bool, trust_pickle: bool) -> Mode
 
     Raises as ``find_folder``.
     """
+    patterns = [*_FILES, *(_PICKLES if trust_pickle else [])]
+    return find_copy(name, patterns, holds_model, allow_download)
+
+
+def find_copy(
+    name: str, patterns: list[str], complete: Callable[[Path], bool], allow_download: bool
+) -> ModelFolder:
+    """Return the local copy of the files of a repository whose names fit one of ``patterns``.
+
+    A copy that is not ``complete`` is fetched again, where that is allowed. Raises as
+    ``find_folder``.
+    """
     form = _ID.fullmatch(name)
     if form is None:
         raise UsageError(
@@ -50,9 +66,8 @@ def find_repository(name: str, allow_download: bool, trust_pickle: bool) -> Mode
             "hf:OWNER/NAME@REVISION."
         )
     repository, revision = form["repository"], form["revision"]
-    patterns = [*_FILES, *(_PICKLES if trust_pickle else [])]
     path = _snapshot(repository, revision, patterns, offline=True)
-    if (path is None or not holds_model(path)) and allow_download:
+    if (path is None or not complete(path)) and allow_download:
         path = _snapshot(repository, revision, patterns, offline=False)
     if path is None:
         raise ModelError(

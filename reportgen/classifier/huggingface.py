@@ -7,9 +7,7 @@ into it is, is measured on the folder's own image processor.
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,12 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from reportgen.classifier.hub import missing_library
 from reportgen.classifier.measured_preprocessing import measure
 from reportgen.classifier.metadata import Hints, Known, combine
 from reportgen.classifier.model_folders import ModelFolder, WeightFiles, weight_files
 from reportgen.classifier.opened import Opened
-from reportgen.classifier.torchvision_operators import ensure_torchvision
+from reportgen.classifier.transformers_library import quiet, require_transformers
 from reportgen.errors import ModelError
 
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -59,8 +56,8 @@ def open_transformers(folder: ModelFolder, trust_pickle: bool) -> Opened:
     Raises ModelError for a folder that holds something else, that lacks weights for a part of the
     network, or whose weights are a pickle while ``trust_pickle`` is not set.
     """
-    _ensure_transformers(folder.name)
-    with _quiet():
+    require_transformers(folder.name, "hf")
+    with quiet():
         _check_kind(folder)
         config = _config(folder)
         files = weight_files(folder, trust_pickle)
@@ -76,32 +73,6 @@ def open_transformers(folder: ModelFolder, trust_pickle: bool) -> Opened:
         trusted_pickle=files.pickled,
         notes=(*folder.commit_note(), *files.notes(), *left_over, *notes),
     )
-
-
-def _ensure_transformers(name: str) -> None:
-    ensure_torchvision()
-    try:
-        import transformers  # noqa: F401
-    except ImportError:
-        raise missing_library(name, "transformers", "hf") from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' bars and messages to itself inside the block."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _check_kind(folder: ModelFolder) -> None:

@@ -104,6 +104,8 @@ def complete(hints: Hints, opened: Opened, device: torch.device) -> Intake:
     channels, numbers = found.trial.channels, found.trial.numbers
     if hints.channels and hints.channels.value != channels:
         hints = replace(hints, channels=None)
+    if hints.crop and hints.crop.value != found.size:
+        hints = replace(hints, crop=None, resize=None)
     detected = Hints(
         channels=Known(channels, "detected"),
         crop=Known(found.size, found.source),
@@ -152,6 +154,18 @@ def input_dtype(network: nn.Module) -> torch.dtype:
 
 
 def _accepted(hints: Hints, opened: Opened, device: torch.device) -> _Found | None:
+    """Return an input that the network takes: of the size that is known, else, of another.
+
+    A file may describe another network's input, such as the usual one of its kind.
+    """
+    found = _tried(hints, opened, device)
+    if found is not None or hints.crop is None or hints.crop.source in _STATED:
+        return found
+    other = _tried(replace(hints, crop=None), opened, device)
+    return other and replace(other, note=_other_size(hints.crop.value, other))
+
+
+def _tried(hints: Hints, opened: Opened, device: torch.device) -> _Found | None:
     for numbers in (hints.numbers.value,) if hints.numbers else ("float", "uint8"):
         for channels in _channels(hints, opened.network):
             found = _sized(hints, _Trial(opened, device, channels, numbers))
@@ -270,6 +284,12 @@ def _own_notes(own: OwnNormalisation | None, hints: Hints) -> tuple[str, ...]:
         f"The network normalises its input itself (mean {values}; standard deviation {spread}; "
         f"white at {own.white}), so reportgen does not.",
     )
+
+
+def _other_size(stated: Size, found: _Found) -> str:
+    sizes = (f"{size[0]}x{size[1]}" for size in (stated, found.size))
+    note = "The network does not accept pictures of {} pixels, as its files say; {} was taken."
+    return " ".join(filter(None, (note.format(*sizes), found.note)))
 
 
 def _no_input(hints: Hints) -> str:

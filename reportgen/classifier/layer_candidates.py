@@ -17,6 +17,7 @@ from torch import Tensor
 
 from reportgen.classifier.evaluator import Evaluator
 from reportgen.classifier.grids import Grid, find_grids
+from reportgen.classifier.kept_tensors import nothing_kept
 from reportgen.classifier.taps import Taps
 from reportgen.errors import NotApplicable
 
@@ -84,7 +85,9 @@ class Reading:
 def list_activations(evaluator: Evaluator, taps: Taps, pixels: Tensor) -> list[Listed]:
     """Return the activations that may lie over pixels (1, C, H, W), in the order of the network."""
     # Of two pictures: what has one entry whatever the batch, such as position embeddings, is none.
-    shapes = _mixed(taps, evaluator.watch(_rows(evaluator, pixels), partial(_shapes, taps)))
+    with nothing_kept():
+        found = evaluator.watch(_rows(evaluator, pixels), partial(_shapes, taps))
+    shapes = _mixed(taps, found)
     picture = (pixels.shape[-2], pixels.shape[-1])
     fitting = [(name, shape, find_grids(shape, picture)) for name, shape in shapes]
     return [

@@ -1,7 +1,8 @@
-"""What a network does with pictures, found by sending eight of them through it."""
+"""What a network does with pictures, found by sending a few of them through it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +12,7 @@ from reportgen.classifier.black_box import BlackBox
 from reportgen.classifier.folding import Forward, folded, reduced
 from reportgen.classifier.heads import last_operation
 from reportgen.classifier.inputs import input_dtype
+from reportgen.classifier.kept_tensors import nothing_kept
 from reportgen.classifier.normalisation import normalisation_of
 from reportgen.classifier.opened import Opened
 from reportgen.classifier.outputs import ALONE, NO_WISH, Reader, Scoring, Wish, find_reader
@@ -18,6 +20,7 @@ from reportgen.errors import ModelError
 from reportgen.records import Preprocessing
 
 _PROBES = 8
+_LARGE_PROBES = 2
 _PIXELS_AT_ONCE = 1 << 21
 _ROUNDING = 1e-3
 _COARSE = 5e-2  # in half precision, where batches of two sizes are rounded differently
@@ -25,9 +28,9 @@ _COARSE = 5e-2  # in half precision, where batches of two sizes are rounded diff
 
 @dataclass(frozen=True)
 class Probe:
-    """Eight pictures that differ much from one another, and what the network says of them.
+    """Pictures that differ much from one another, and what the network says of them.
 
-    ``batch`` (8, C, H, W) is normalised; ``raw`` (8, outputs) is float32, and ``read`` finds it in
+    ``batch`` (n, C, H, W) is normalised; ``raw`` (n, outputs) is float32, and ``read`` finds it in
     what the network returns. ``last`` is the last operation on it, as in
     ``last_operation``.
     """
@@ -41,7 +44,7 @@ class Probe:
 def probe(
     opened: Opened, preprocessing: Preprocessing, device: torch.device, wish: Wish = NO_WISH
 ) -> Probe:
-    """Return what the network says of eight pictures; ``wish`` is about its class scores.
+    """Return what the network says of some pictures; ``wish`` is about its class scores.
 
     Raises ModelError where they are not finite or cannot be found, UsageError for a ``wish`` that
     the network does not fulfil.
@@ -63,8 +66,9 @@ def probe(
 def _output(network: nn.Module, batch: Tensor) -> object:
     """Return what the network says of a batch, with the operations behind it where it has them."""
     try:
-        # Not a leaf, so that a network may change its input in place.
-        return network(batch.clone().requires_grad_() * 1)
+        with nothing_kept():
+            # Not a leaf, so that a network may change its input in place.
+            return network(batch.clone().requires_grad_() * 1)
     except Exception:  # a network that cannot be differentiated can still be asked
         with torch.no_grad():
             return network(batch)
@@ -106,8 +110,8 @@ def _scoring(opened: Opened, known: Probe) -> nn.Module:
 
 
 def _example(batch: Tensor, fixed_batch: int | None) -> Tensor:
-    """Return the smallest batch of different pictures that the network accepts."""
-    size = fixed_batch or 2
+    """Return the smallest batch of different pictures that the network accepts; one large one."""
+    size = fixed_batch or min(2, _at_once(batch.shape))
     return batch.repeat(-(-size // len(batch)), 1, 1, 1)[:size]
 
 
@@ -125,23 +129,27 @@ def _same(run: Forward, batch: Tensor, known: Probe, fixed_batch: int | None) ->
 def _raw(run: Forward, batch: Tensor, fixed_batch: int | None, read: Reader) -> Tensor:
     with torch.inference_mode():
         if fixed_batch is None:
-            parts = torch.split(batch, _at_once(batch))
+            parts = torch.split(batch, _at_once(batch.shape))
             return torch.cat([read(run(part), len(part)).float() for part in parts])
         rows = [row.expand(fixed_batch, *row.shape) for row in batch]
         return torch.cat([read(run(row), fixed_batch)[:1] for row in rows]).float()
 
 
-def _at_once(batch: Tensor) -> int:
+def _at_once(shape: Sequence[int]) -> int:
     """Return how many pictures of this size are probed in one batch, before memory is measured."""
-    return max(1, min(len(batch), _PIXELS_AT_ONCE // (batch.shape[-1] * batch.shape[-2])))
+    return max(1, _PIXELS_AT_ONCE // (shape[-1] * shape[-2]))
 
 
 def probe_pictures(preprocessing: Preprocessing) -> Tensor:
-    """Return eight noisy pictures (8, C, H, W) in [0, 1], from dark to bright."""
+    """Return noisy pictures (n, C, H, W) in [0, 1], from dark to bright: eight, or two large ones.
+
+    Large are those of which only one is sent through the network at a time.
+    """
     shape = (preprocessing.channels, *preprocessing.crop)
+    count = _PROBES if _at_once(shape) > 1 else _LARGE_PROBES
     generator = torch.Generator().manual_seed(0)
-    levels = torch.linspace(0, 1, _PROBES).view(-1, 1, 1, 1)
-    noise = torch.rand(_PROBES, *shape, generator=generator) - 0.5
+    levels = torch.linspace(0, 1, count).view(-1, 1, 1, 1)
+    noise = torch.rand(count, *shape, generator=generator) - 0.5
     return (levels + noise * 0.5).clamp(0, 1)
 
 

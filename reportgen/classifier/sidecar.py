@@ -1,4 +1,6 @@
-"""What people say about a model: with options, in ``model.toml`` beside it, or inside its archive.
+"""What people say about a model: with options, in ``model.toml``, or inside its archive.
+
+``model.toml`` lies beside a model file, or in a model's folder.
 
 Options count most. The other two have the same entries, each of which may be left out:
 
@@ -36,14 +38,17 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from torch import nn
 
 from reportgen.classifier.heads import Head
+from reportgen.classifier.hub import is_hub_name, local_path
 from reportgen.classifier.labels import read_labels
 from reportgen.classifier.metadata import Hints, Known
+from reportgen.classifier.model_folders import is_model_folder
 from reportgen.config import Config
 from reportgen.errors import ModelError, UsageError
 from reportgen.records import ModelRecord, Source
 
 T = TypeVar("T")
 
+_NAME = "model.toml"
 EMBEDDED = "reportgen.json"
 """The name of the description inside a model file."""
 
@@ -144,15 +149,20 @@ def flag_hints(config: Config) -> Hints:
 def sidecar_hints(source: str | os.PathLike[str] | nn.Module) -> Hints:
     """Return what ``NAME.toml``, or else ``model.toml``, says beside the model file NAME.pt.
 
-    Nothing where there is no such file, or the model is not a file. Raises UsageError for a
-    description that cannot be used.
+    Of a model in a folder, that is ``model.toml`` in it. Nothing where there is no such file, or
+    the model has no place on disk. Raises UsageError for a description that cannot be used.
     """
     if isinstance(source, nn.Module):
         return Hints()
-    path = Path(source)
-    places = (path.with_suffix(".toml"), path.with_name("model.toml")) if path.is_file() else ()
-    file = next((place for place in places if place.is_file()), None)
+    file = next((place for place in _places(os.fspath(source)) if place.is_file()), None)
     return _read(file) if file else Hints()
+
+
+def _places(source: str) -> tuple[Path, ...]:
+    path = local_path(source) if is_hub_name(source) else Path(source)
+    if is_model_folder(path):
+        return (path / _NAME,)
+    return (path.with_suffix(".toml"), path.with_name(_NAME)) if path.is_file() else ()
 
 
 def embedded_hints(text: str, origin: str) -> Hints:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import fmean
 
-from reportgen.facts.formats import decimal, percent, place
+from reportgen.facts.apart import foremost, spans
+from reportgen.facts.fidelity import SIGNIFICANT
+from reportgen.facts.formats import count, decimal, listed, percent, place
 from reportgen.facts.sources import number, numbered, setting, titles, values
+from reportgen.phrases import named
 from reportgen.records import Fact, Report
 
 
@@ -24,16 +27,26 @@ def _locations(report: Report) -> Iterator[Fact]:
     down = values(report, "centre_y")
     for subject, across in values(report, "centre_x").items():
         if subject in down:
-            words = place(across, down[subject])
-            name = f"{subject}.location"
-            yield Fact(name=name, value=words, text=words, source="/measurements")
+            where = place(across, down[subject])
+            name, text = f"{subject}.location", named("place", where)
+            yield Fact(name=name, value=where, text=text, source="/measurements")
+    known = [part for method in titles(report) if (part := _part(report, method))]
+    if len(known) > 1 and len(set(known)) == 1:
+        text, where = named("place", known[0]), "/measurements"
+        yield Fact(name="location.common", value=known[0], text=text, source=where)
+
+
+def _part(report: Report, method: str) -> str | None:
+    """Return the part of the picture in which a map lies, if that was measured."""
+    across, down = (values(report, f"centre_{axis}").get(method) for axis in "xy")
+    return None if across is None or down is None else place(across, down)
 
 
 def _pairs(report: Report) -> Iterator[Fact]:
     known = titles(report)
     for _, measurement in numbered(report, "iou"):
         names = [known.get(method, method) for method in measurement.subject.split("~")]
-        words, name = " and ".join(names), f"{measurement.subject}.methods"
+        words, name = listed(names), f"{measurement.subject}.methods"
         yield Fact(name=name, value=words, text=words, source="/attributions")
 
 
@@ -42,6 +55,8 @@ def _ends(report: Report) -> Iterator[Fact]:
     overlaps = values(report, "iou")
     if not overlaps:
         return
+    number, where = len(overlaps), "/measurements"
+    yield Fact(name="agreement.pairs", value=number, text=count(number), source=where)
     mean = fmean(overlaps.values())
     yield Fact(
         name="agreement.mean_iou",
@@ -50,6 +65,19 @@ def _ends(report: Report) -> Iterator[Fact]:
         source="/measurements",
         direction="higher is better",
     )
+    found = spans(m for _, m in numbered(report, "iou"))
     for end, choose in (("closest", max), ("farthest", min)):
-        pair = choose(overlaps, key=lambda subject: overlaps[subject])
-        yield Fact(name=f"agreement.{end}", value=pair, text=pair, source="/measurements")
+        first = foremost(found, choose)
+        if len(first) == 1:
+            yield Fact(name=f"agreement.{end}", value=first[0], text=first[0], source=where)
+    yield from _beyond_chance(report)
+
+
+def _beyond_chance(report: Report) -> Iterator[Fact]:
+    """How many pairs overlap more than smooth random maps do with one of the two."""
+    found = [m.yardstick for _, m in numbered(report, "iou") if m.yardstick]
+    told = [yardstick.p <= SIGNIFICANT for yardstick in found if yardstick.p is not None]
+    if told:
+        for name, number in (("tested", len(told)), ("beyond", sum(told))):
+            text = count(number)
+            yield Fact(name=f"agreement.{name}", value=number, text=text, source="/measurements")

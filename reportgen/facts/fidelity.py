@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
-from reportgen.facts.formats import decimal, listed, probability
-from reportgen.facts.sources import numbered, pointer, setting, titles, values
-from reportgen.facts.words import PICTURES, worded
+from reportgen.facts.apart import span
+from reportgen.facts.formats import decimal, listed, probability, shortlist
+from reportgen.facts.sources import numbered, pointer, setting, titles
+from reportgen.phrases import named, phrase, retold
 from reportgen.records import Fact, Measurement, Report
 
 # Where the probability changes by no more than this from one end of a curve to the other, no map
@@ -22,30 +22,24 @@ _NOISE = "smooth-random"
 SIGNIFICANT = 0.05
 
 
-@dataclass(frozen=True)
-class Curve:
-    """The best of several AUCs of one kind: the lowest or the highest."""
-
-    best: Callable[[Iterable[float]], float]
-
-    def better(self, value: float, other: float) -> bool:
-        """Return whether ``value`` is better, as both are shown: to three decimals."""
-        mine, theirs = round(value, 3), round(other, 3)
-        return mine != theirs and self.best((mine, theirs)) == mine
+# The best of several AUCs of a curve: the lowest or the highest.
+CURVES: Mapping[str, Callable[[Iterable[float]], float]] = {"deletion": min, "insertion": max}
 
 
-CURVES: Mapping[str, Curve] = {"deletion": Curve(min), "insertion": Curve(max)}
+def better(metric: str, one: Measurement, other: Measurement) -> bool:
+    """Return whether the first AUC of a curve is better, as far as the two can be told apart."""
+    mine, theirs = (span(m.value, m.interval) for m in (one, other) if m.value is not None)
+    return mine.apart(theirs) and CURVES[metric]((mine.value, theirs.value)) == mine.value
 
 
 def fidelity_facts(report: Report) -> Iterator[Fact]:
-    """Return how the curves were made, the yardstick, the best methods, and the verdicts."""
-    for metric, curve in CURVES.items():
+    """Return how the curves were made, the yardstick, and the verdicts."""
+    for metric in CURVES:
         yield from setting(
-            report, metric, "baseline", f"{metric}.baseline", lambda name: worded(PICTURES, name)
+            report, metric, "baseline", f"{metric}.baseline", lambda b: named("picture", str(b))
         )
         yield from setting(report, metric, "steps", f"{metric}.steps", str)
         yield from _change(report, metric)
-        yield from _best(report, metric, curve)
     yield from _null_maps(report)
     yield from _verdicts(report)
 
@@ -82,61 +76,64 @@ def _null_maps(report: Report) -> Iterator[Fact]:
         found = measurement.yardstick
         if measurement.metric in CURVES and found is not None:
             source = pointer("measurements", index, "yardstick", "maps")
-            text = f"{found.maps} {found.controls}"
+            text = phrase("maps", maps=found.maps, controls=retold("controls", found.controls))
             yield Fact(name=f"{_NOISE}.maps", value=found.maps, text=text, source=source)
             return
 
 
-def _best(report: Report, metric: str, curve: Curve) -> Iterator[Fact]:
-    """The best AUC of the methods, and all methods that reach it as it is shown."""
-    known = titles(report)
-    found = {known[m]: value for m, value in values(report, metric).items() if m in known}
-    if found:
-        best = curve.best(found.values())
-        names = [title for title, value in found.items() if not curve.better(best, value)]
-        name, where = f"fidelity.best_{metric}", "/measurements"
-        yield Fact(name=name, value=list(names), text=listed(names), source=where)
-        yield Fact(name=f"{name}_auc", value=best, text=decimal(best), source=where)
-
-
 def _verdicts(report: Report) -> Iterator[Fact]:
     """Whether each map does better than smooth random maps, on each curve that can tell."""
-    outcomes = {a.method: dict(_outcomes(report, a.method)) for a in report.attributions}
+    outcomes = {a.method: beats_noise(report, a.method) for a in report.attributions}
     for method, found in outcomes.items():
         for metric, better in found.items():
             yield Fact(
                 name=f"{method}.beats_noise.{metric}",
                 value=better,
-                text="yes" if better else "no",
+                text=phrase("yes" if better else "no"),
                 source="/measurements",
             )
+    for metric in CURVES:
+        told = {m: found[metric] for m, found in outcomes.items() if metric in found}
+        yield from _supported(report, f"{metric}.supported", [m for m in told if told[m]])
+        yield from _supported(report, f"{metric}.unsupported", [m for m in told if not told[m]])
     telling = [metric for metric in CURVES if any(metric in found for found in outcomes.values())]
     judged = {m: found for m, found in outcomes.items() if found and len(found) == len(telling)}
     if judged:
         beating = [titles(report)[m] for m, found in judged.items() if all(found.values())]
         yield from _judged(telling, len(judged), beating)
+        yield from _supported(report, "report.unjudged", [m for m in outcomes if m not in judged])
+
+
+def _supported(report: Report, name: str, methods: list[str]) -> Iterator[Fact]:
+    """Return the titles of methods as a fact, if there are any."""
+    found = [titles(report)[method] for method in methods]
+    if found:
+        yield Fact(name=name, value=[*found], text=shortlist(found), source="/measurements")
 
 
 def _judged(telling: list[str], judged: int, beating: list[str]) -> Iterator[Fact]:
     where = "/measurements"
-    name, text = "report.judged_in", ("both " if len(telling) > 1 else "") + listed(telling)
-    yield Fact(name=name, value=list(telling), text=text, source=where)
+    curves = listed(phrase(f"curve.{metric}") for metric in telling)
+    text = phrase("both", curves=curves) if len(telling) > 1 else curves
+    yield Fact(name="report.judged_in", value=list(telling), text=text, source=where)
     yield Fact(name="report.judged", value=judged, text=str(judged), source=where)
     number = len(beating)
     yield Fact(name="report.beating", value=number, text=str(number), source=where)
-    name, text = "report.beating_titles", listed(beating)
+    name, text = "report.beating_titles", shortlist(beating)
     yield Fact(name=name, value=list(beating), text=text, source=where)
 
 
-def _outcomes(report: Report, method: str) -> Iterator[tuple[str, bool]]:
+def beats_noise(report: Report, method: str) -> dict[str, bool]:
+    """Return whether a map does better than smooth random maps, on each curve that can tell."""
     attribution = report.attribution(method)
     if attribution is None or CONSTANT_MAP in attribution.notes:
-        return
-    for metric in CURVES:
-        own = report.measurement(metric, method)
-        if own is None or own.yardstick is None or own.yardstick.p is None or not _tells(own):
-            continue
-        yield metric, own.yardstick.p <= SIGNIFICANT
+        return {}
+    found = {metric: report.measurement(metric, method) for metric in CURVES}
+    return {
+        metric: own.yardstick.p <= SIGNIFICANT
+        for metric, own in found.items()
+        if own and own.yardstick and own.yardstick.p is not None and _tells(own)
+    }
 
 
 def _tells(measurement: Measurement) -> bool:

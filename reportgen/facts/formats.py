@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from reportgen import phrases
+from reportgen.phrases import phrase, retold
+
 _LEVELS = 255
+_LONGEST = 6  # as many as a list in a sentence may have
 
 
 def percent(value: float) -> str:
@@ -36,6 +40,11 @@ def decimal(value: float) -> str:
     return f"{value:.3f}"
 
 
+def signed(value: float) -> str:
+    """Return a number as ``decimal`` does, with a plus where it is above zero as shown."""
+    return f"+{decimal(value)}" if value >= 0.0005 else decimal(value)
+
+
 def deviations(z: float) -> str:
     """Return a distance in standard deviations, with its sign and one decimal."""
     return f"{z:+.1f}" if abs(z) < 1000 else f"{z:+.0e}"
@@ -43,8 +52,9 @@ def deviations(z: float) -> str:
 
 def standing(better: int, maps: int, controls: str) -> str:
     """Return how many control maps a value is better than: "better than 19 of 20 random maps"."""
-    share = f"all {maps}" if better == maps else f"{better or 'none'} of {maps}"
-    return f"better than {share} {controls}"
+    ending = "all" if better == maps else "some" if better else "none"
+    told = retold("controls", controls)
+    return phrase(f"standing.{ending}", better=better, maps=maps, controls=told)
 
 
 def angle(value: float) -> str:
@@ -54,12 +64,17 @@ def angle(value: float) -> str:
 
 def degrees(value: float) -> str:
     """Return an angle with two decimals and its unit."""
-    return f"{angle(value)} degrees"
+    return phrase("degrees", value=angle(value))
+
+
+def whole_degrees(value: float) -> str:
+    """Return an angle with its unit, without decimals that say nothing."""
+    return phrase("degrees", value=f"{value:g}")
 
 
 def seconds(value: float) -> str:
     """Return a duration in seconds with one decimal."""
-    return f"{value:.1f} s"
+    return phrase("seconds", value=f"{value:.1f}")
 
 
 def count(value: float) -> str:
@@ -67,14 +82,14 @@ def count(value: float) -> str:
     return f"{int(value):,}"
 
 
-def counted(number: int, one: str, several: str) -> str:
-    """Return a number of things: "no problems", "1 problem", "2 problems"."""
-    return f"{count(number) if number else 'no'} {one if number == 1 else several}"
+def counted(number: int, things: str) -> str:
+    """Return a number of things, by the name of their phrases: "no problems", "1 problem"."""
+    return phrases.counted(things, number, count(number))
 
 
 def levels(value: float) -> str:
     """Return a pixel value in [0, 1] in the levels of a picture of 8 bits: "4 of 255 levels"."""
-    return f"{value * _LEVELS:.3g} of {_LEVELS} levels"
+    return phrase("levels", value=f"{value * _LEVELS:.3g}", all=_LEVELS)
 
 
 def size(height: int, width: int) -> str:
@@ -83,7 +98,10 @@ def size(height: int, width: int) -> str:
 
 
 def place(across: float, down: float) -> str:
-    """Return which ninth of the picture a point lies in; both are shares from the upper left."""
+    """Return which ninth of the picture a point lies in, by the name of its phrase.
+
+    Both are shares from the upper left.
+    """
     row = ("upper", "middle", "lower")[min(int(down * 3), 2)]
     column = ("left", "centre", "right")[min(int(across * 3), 2)]
     return "centre" if (row, column) == ("middle", "centre") else f"{row} {column}"
@@ -92,4 +110,40 @@ def place(across: float, down: float) -> str:
 def listed(words: Iterable[str]) -> str:
     """Return words as a list: "a", "a and b", "a, b and c"; nothing for none."""
     *most, last = [*words] or [""]
-    return f"{', '.join(most)} and {last}" if most else last
+    if not most:
+        return last
+    return phrase("list", most=", ".join(most), last=last)
+
+
+def shortlist(words: Iterable[str]) -> str:
+    """Return words as a list; of more than six, five and the number of the others."""
+    every = [*words]
+    if len(every) <= _LONGEST:
+        return listed(every)
+    kept = _LONGEST - 1
+    return listed([*every[:kept], phrase("more", number=len(every) - kept)])
+
+
+def short(value: float) -> str:
+    """Return a number as short as it can be written, such as the end of a range."""
+    return f"{value:g}"
+
+
+def four_digits(values: Iterable[float]) -> str:
+    """Return numbers one behind the other, each with four digits."""
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def unknown_or(form: str, number: float | None) -> str:
+    """Return a count, or the phrase ``form`` where there is no number."""
+    return phrase(form) if number is None else count(number)
+
+
+def interval(value: str, low: str, high: str) -> str:
+    """Return a value with the ends of its interval behind it."""
+    return phrase("interval", value=value, low=low, high=high)
+
+
+def spread(mean: float, sd: float) -> str:
+    """Return a mean and the standard deviation around it."""
+    return f"{decimal(mean)} ± {decimal(sd)}"

@@ -6,34 +6,20 @@ from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import JsonValue
 
-from reportgen.facts.formats import decimal, listed, percent
+from reportgen.facts.formats import count, decimal, listed, percent, spread
 from reportgen.facts.sources import pointer
 from reportgen.layer_records import LayerCandidate, LayerCheck, LayerChoice
+from reportgen.phrases import named, phrase
 from reportgen.records import Fact, Report
 
-# What each check asks, and how its number is written.
-LAYER_CHECKS: Mapping[str, str] = {
-    "finite": "Its numbers are finite",
-    "varied": "Its map varies over the places",
-    "positive": "Its map is positive somewhere",
-    "class": "Its map is another for another class",
-    "place": "Planted spots show where they are",
-    "removal": "Removal score above smooth noise",
-}
+# The checks, in the order of the table; a phrase says what each asks.
+LAYER_CHECKS = ("finite", "varied", "positive", "class", "place", "removal")
 _NUMBERS: Mapping[str, Callable[[float], str]] = {
     "varied": percent,
     "positive": percent,
     "class": decimal,
-    "place": lambda right: f"{right:.0f} of 4",
+    "place": lambda right: phrase("spots", right=count(right)),
     "removal": decimal,
-}
-_FAILINGS: Mapping[str, str] = {
-    "finite": "its numbers are not finite",
-    "varied": "its map is the same at every place",
-    "positive": "its map is nowhere positive",
-    "class": "its map is the same for another class",
-    "place": "spots planted in the picture do not show at their places",
-    "removal": "its highest places matter no more than those of smooth random maps",
 }
 
 
@@ -53,13 +39,16 @@ def layer_facts(report: Report) -> Iterator[Fact]:
 def _candidate(role: str, candidate: LayerCandidate, index: int) -> Iterator[Fact]:
     where = ("layer", "candidates", index)
     yield Fact(
-        name=f"{role}.name", value=candidate.name, text=candidate.name, source=pointer(*where)
+        name=f"{role}.name",
+        value=candidate.name,
+        text=candidate.name,
+        source=pointer(*where, "name"),
     )
     grid: list[JsonValue] = [candidate.height, candidate.width]
     text = f"{candidate.height}x{candidate.width}"
-    yield Fact(name=f"{role}.grid", value=grid, text=text, source=pointer(*where, "height"))
-    layout = _layout(candidate)
-    yield Fact(name=f"{role}.layout", value=layout, text=layout, source=pointer(*where, "layout"))
+    yield Fact(name=f"{role}.grid", value=grid, text=text, source=pointer(*where))
+    layout, source = candidate.layout, pointer(*where, "layout")
+    yield Fact(name=f"{role}.layout", value=layout, text=_layout(candidate), source=source)
     channels = candidate.channels
     source = pointer(*where, "channels")
     yield Fact(name=f"{role}.channels", value=channels, text=str(channels), source=source)
@@ -69,32 +58,33 @@ def _candidate(role: str, candidate: LayerCandidate, index: int) -> Iterator[Fac
 
 
 def _layout(candidate: LayerCandidate) -> str:
-    prefix = f" behind {candidate.prefix} of no place" if candidate.prefix else ""
-    return f"{candidate.layout}{prefix}"
+    order = named("axes", candidate.layout)
+    return phrase("layout", layout=order, prefix=candidate.prefix) if candidate.prefix else order
 
 
 def _said(check: LayerCheck) -> str:
+    outcome = phrase(f"outcome.{check.outcome}")
     if check.value is None or check.key not in _NUMBERS:
-        return check.outcome
-    return f"{check.outcome} ({_NUMBERS[check.key](check.value)})"
+        return outcome
+    return phrase("outcome-value", outcome=outcome, value=_NUMBERS[check.key](check.value))
 
 
 def _choice(choice: LayerChoice) -> Iterator[Fact]:
     candidates, where = choice.candidates, "/layer/candidates"
-    number, count = len(candidates), str(len(candidates))
-    yield Fact(name="layer.candidates", value=number, text=count, source=where)
+    number = len(candidates)
+    yield Fact(name="layer.candidates", value=number, text=str(number), source=where)
     for role, name in (("layer", choice.chosen), ("layer.runner_up", choice.runner_up)):
         score = _score(choice.candidate(name))
         if score is not None:
             fact = f"{role}.score"
             yield Fact(name=fact, value=score, text=decimal(score), source=where)
     if choice.noise_mean is not None and choice.noise_sd is not None:
-        noise = f"{decimal(choice.noise_mean)} ± {decimal(choice.noise_sd)}"
+        noise = spread(choice.noise_mean, choice.noise_sd)
         source = "/layer/noise_mean"
         yield Fact(name="layer.noise", value=choice.noise_mean, text=noise, source=source)
     if choice.shared:
-        text, source = "the first picture and class of the run", "/layer/shared"
-        yield Fact(name="layer.tested_on", value=text, text=text, source=source)
+        text, source = phrase("layer-tested-on"), "/layer/shared"
+        yield Fact(name="layer.tested_on", value=True, text=text, source=source)
     failing = layer_failings(choice.candidate(choice.chosen))
     if failing:
         yield Fact(name="layer.failing", value=list(failing), text=listed(failing), source=where)
@@ -109,4 +99,4 @@ def _score(candidate: LayerCandidate | None) -> float | None:
 def layer_failings(candidate: LayerCandidate | None) -> list[str]:
     """Return what each check that the layer fails says of it."""
     checks = candidate.checks if candidate else ()
-    return [_FAILINGS[check.key] for check in checks if check.outcome == "fails"]
+    return [phrase(f"layer-fails.{check.key}") for check in checks if check.outcome == "fails"]

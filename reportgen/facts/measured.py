@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from reportgen.facts.formats import angle, count, decimal, degrees, deviations, percent, standing
-from reportgen.facts.sources import pointer
+from reportgen.facts.formats import (
+    angle,
+    count,
+    decimal,
+    degrees,
+    deviations,
+    interval,
+    percent,
+    standing,
+)
+from reportgen.facts.sources import noted, pointer
+from reportgen.phrases import phrase, retold
 from reportgen.records import Fact, Measurement, Report, Yardstick
 
 
@@ -14,13 +24,14 @@ from reportgen.records import Fact, Measurement, Report, Yardstick
 class Naming:
     """How the measurements of one metric are called and put into words.
 
-    In ``pattern``, ``{}`` is the subject; in ``words``, the value as ``form`` writes it. ``bounds``
-    writes the ends of an interval; as ``form`` does when None.
+    In ``pattern``, ``{}`` is the subject; ``words`` is the phrase around the value as ``form``
+    writes it, if there is one. ``bounds`` writes the ends of an interval; as ``form`` does when
+    None.
     """
 
     pattern: str
     form: Callable[[float], str]
-    words: str = "{}"
+    words: str = ""
     bounds: Callable[[float], str] | None = None
 
     def name(self, subject: str) -> str:
@@ -30,23 +41,24 @@ class Naming:
     def text(self, measurement: Measurement) -> str:
         """Return the value in words, with its interval; the note where there is no value."""
         if measurement.value is None:
-            return measurement.note
-        text = self.words.format(self.form(measurement.value))
+            return noted(measurement.note)
+        text = self.form(measurement.value)
+        if self.words:
+            text = phrase(self.words, value=text)
         if measurement.interval is None:
             return text
-        low, high = map(self.bounds or self.form, measurement.interval)
-        return f"{text} ({low} to {high})"
+        return interval(text, *map(self.bounds or self.form, measurement.interval))
 
 
 SELF_CHECKS: Mapping[str, Naming] = {
-    "completeness_gap": Naming("{}.self_check", percent, "completeness gap {}"),
-    "surrogate_r2": Naming("{}.self_check", decimal, "R\N{SUPERSCRIPT TWO} of the surrogate {}"),
-    "additivity_gap": Naming("{}.self_check", decimal, "additivity gap {}"),
-    "sampling_error": Naming("{}.self_check", percent, "sampling error {}"),
-    "component_share": Naming("{}.self_check", percent, "{} of the variance on the component"),
-    "largest_weight": Naming("{}.self_check", percent, "largest weight of a channel {}"),
-    "negative_share": Naming("{}.self_check", percent, "{} of places below zero"),
-    "placeless_share": Naming("{}.self_check", percent, "{} on tokens without a place"),
+    "completeness_gap": Naming("{}.self_check", percent, "self-check.completeness_gap"),
+    "surrogate_r2": Naming("{}.self_check", decimal, "self-check.surrogate_r2"),
+    "additivity_gap": Naming("{}.self_check", decimal, "self-check.additivity_gap"),
+    "sampling_error": Naming("{}.self_check", percent, "self-check.sampling_error"),
+    "component_share": Naming("{}.self_check", percent, "self-check.component_share"),
+    "largest_weight": Naming("{}.self_check", percent, "self-check.largest_weight"),
+    "negative_share": Naming("{}.self_check", percent, "self-check.negative_share"),
+    "placeless_share": Naming("{}.self_check", percent, "self-check.placeless_share"),
 }
 FORMS: Mapping[str, Callable[[float], str]] = {
     "decimal": decimal,
@@ -88,6 +100,7 @@ def _facts(naming: Naming, measurement: Measurement, index: int) -> Iterator[Fac
         text=naming.text(measurement),
         source=pointer("measurements", index, "value"),
         direction=measurement.direction,
+        interval=measurement.interval,
     )
     yardstick = measurement.yardstick
     if yardstick is not None:
@@ -95,13 +108,13 @@ def _facts(naming: Naming, measurement: Measurement, index: int) -> Iterator[Fac
             name=f"{name}.place",
             value=yardstick.percentile,
             text=_place(yardstick),
-            source=pointer("measurements", index, "yardstick"),
+            source=pointer("measurements", index, "yardstick", "percentile"),
         )
         yield Fact(
             name=f"{name}.rank",
             value=yardstick.z,
             text=_rank(yardstick),
-            source=pointer("measurements", index, "yardstick"),
+            source=pointer("measurements", index, "yardstick", "z"),
         )
 
 
@@ -112,10 +125,10 @@ def fact_name(metric: str, subject: str) -> str:
 
 
 def _rank(yardstick: Yardstick) -> str:
-    z = "" if yardstick.z is None else f", z {deviations(yardstick.z)}"
+    z = "" if yardstick.z is None else phrase("rank-z", z=deviations(yardstick.z))
     if yardstick.p is None:
-        return f"above {percent(yardstick.percentile)}{z}"
-    return f"{_beaten(yardstick)} of {yardstick.maps}{z}"
+        return phrase("rank-above", share=percent(yardstick.percentile), z=z)
+    return phrase("rank", better=_beaten(yardstick), maps=yardstick.maps, z=z)
 
 
 def _beaten(yardstick: Yardstick) -> int:
@@ -125,7 +138,8 @@ def _beaten(yardstick: Yardstick) -> int:
 
 
 def _place(yardstick: Yardstick) -> str:
-    z = "" if yardstick.z is None else f" (z {deviations(yardstick.z)})"
+    z = "" if yardstick.z is None else phrase("place-z", z=deviations(yardstick.z))
     if yardstick.p is None:
-        return f"above {percent(yardstick.percentile)} of {yardstick.maps} {yardstick.controls}{z}"
+        share, controls = percent(yardstick.percentile), retold("controls", yardstick.controls)
+        return phrase("place-above", share=share, maps=yardstick.maps, controls=controls, z=z)
     return standing(_beaten(yardstick), yardstick.maps, yardstick.controls) + z

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from reportgen.facts.formats import count, decimal, listed, percent, probability, size
+from reportgen.facts.formats import (
+    count,
+    counted,
+    decimal,
+    four_digits,
+    listed,
+    percent,
+    probability,
+    size,
+    unknown_or,
+)
 from reportgen.facts.sources import plain, pointer
-from reportgen.facts.words import SOURCES, worded
+from reportgen.phrases import named, phrase, retold
 from reportgen.records import Fact, Report
 
-_ASSUMABLE: Mapping[str, str] = {
-    "channels": "the number of channels",
-    "resize": "the resize",
-    "crop": "the input size",
-    "interpolation": "the interpolation",
-    "mean": "the mean",
-    "std": "the standard deviation",
-    "channel_order": "the order of the colours",
-}
-
+_ASSUMABLE = ("channels", "resize", "crop", "interpolation", "mean", "std", "channel_order")
 _SAME = 1e-3
 
 
@@ -33,12 +34,12 @@ def model_facts(report: Report) -> Iterator[Fact]:
 def assumptions(report: Report) -> tuple[str, ...]:
     """Return what was assumed about the model because nothing stated it, in words."""
     sources = report.model.preprocessing_sources
-    assumed = [words for name, words in _ASSUMABLE.items() if sources.get(name) == "assumed"]
+    assumed = [name for name in _ASSUMABLE if sources.get(name) == "assumed"]
     if report.model.labels.source == "assumed":
-        assumed.append("the labels")
+        assumed.append("labels")
     if report.model.head.source == "assumed":
-        assumed.append("how outputs become probabilities")
-    return tuple(assumed)
+        assumed.append("head")
+    return tuple(phrase(f"assumed.{name}") for name in assumed)
 
 
 def normalised_twice(report: Report) -> bool:
@@ -54,25 +55,25 @@ def normalised_twice(report: Report) -> bool:
 def _identity(report: Report) -> Iterator[Fact]:
     model = report.model
     yield plain("model.name", model.name, "model", "name")
-    yield plain("model.format", model.format, "model", "format")
+    text, source = named("format", model.format), pointer("model", "format")
+    yield Fact(name="model.format", value=model.format, text=text, source=source)
     yield plain("model.architecture", model.architecture, "model", "architecture")
-    yield plain("model.head", model.head.value, "model", "head", "value")
-    origin = model.head.source
-    yield Fact(
-        name="model.head_source",
-        value=origin,
-        text=worded(SOURCES, origin),
-        source="/model/head/source",
-    )
+    title, origin, where = str(model.head.value), model.head.source, "/model/head"
+    told = retold("head", title)
+    yield Fact(name="model.head", value=title, text=told, source=f"{where}/value")
+    text, source = phrase(f"source.{origin}"), f"{where}/source"
+    yield Fact(name="model.head_source", value=origin, text=text, source=source)
     yield plain("model.device", report.provenance.device, "provenance", "device")
     for name, number in (("parameters", model.parameters), ("classes", model.classes)):
-        where, text = f"/model/{name}", "unknown" if number is None else count(number)
+        where, text = f"/model/{name}", unknown_or("unknown", number)
         yield Fact(name=f"model.{name}", value=number, text=text, source=where)
     if model.predictions_only:
         yield plain("model.predictions_only", model.predictions_only, "model", "predictions_only")
     assumed = assumptions(report)
-    text = listed(assumed) or "nothing"
+    text = listed(assumed) or phrase("nothing")
     yield Fact(name="model.assumed", value=list(assumed), text=text, source="/model")
+    number, text = len(assumed), counted(len(assumed), "settings")
+    yield Fact(name="model.assumptions", value=number, text=text, source="/model")
     own, stated = model.own_normalisation, model.preprocessing
     if own is not None:
         yield _values("model.own_normalisation", own.mean, own.std, "/model/own_normalisation")
@@ -81,8 +82,7 @@ def _identity(report: Report) -> Iterator[Fact]:
 
 def _values(name: str, mean: Sequence[float], std: Sequence[float], source: str) -> Fact:
     """Return a mean and a standard deviation of each channel as a fact."""
-    numbers = [", ".join(f"{value:.4g}" for value in values) for values in (mean, std)]
-    text = f"mean {numbers[0]}; standard deviation {numbers[1]}"
+    text = phrase("normalisation", mean=four_digits(mean), std=four_digits(std))
     return Fact(name=name, value=[list(mean), list(std)], text=text, source=source)
 
 
@@ -121,7 +121,7 @@ def _precision(report: Report) -> Iterator[Fact]:
         ("largest_difference", check.largest_difference, probability),
         ("mean_difference", check.mean_difference, probability),
     ):
-        text = "none" if value is None else form(value)
+        text = phrase("no-number") if value is None else form(value)
         yield Fact(name=f"precision.{name}", value=value, text=text, source=pointer(*where, name))
 
 

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from reportgen.facts.formats import count, counted, decimal, listed, probability
 from reportgen.facts.sources import plain, pointer
-from reportgen.facts.words import FILLS, PICTURES, SEGMENTATIONS, worded
+from reportgen.phrases import named, phrase, retold
 from reportgen.records import Attribution, ClassScore, Fact, Report
 
 _LABELS = 6  # as many as a sentence can list
@@ -19,9 +19,9 @@ _SETTINGS: Mapping[str, Callable[[JsonValue], str]] = {
     "samples": str,
     "evaluations": str,
     "steps": str,
-    "fill": lambda name: worded(FILLS, name),
-    "segmentation": lambda name: worded(SEGMENTATIONS, name),
-    "baseline": lambda name: worded(PICTURES, name),
+    "fill": lambda name: named("fill", str(name)),
+    "segmentation": lambda name: named("segmentation", str(name)),
+    "baseline": lambda name: named("picture", str(name)),
 }
 
 
@@ -66,10 +66,11 @@ def _held(report: Report) -> Iterator[Fact]:
     threshold, holding = prediction.threshold, prediction.holding
     text, source = probability(threshold or 0), "/prediction/threshold"
     yield Fact(name="prediction.threshold", value=threshold, text=text, source=source)
-    labels = [f"“{entry.label}” ({probability(entry.probability)})" for entry in holding]
-    shown = labels if len(labels) <= _LABELS else [*labels[:_LABELS], "others"]
-    source = "/prediction/top"
-    text = f"{count(len(labels)) if labels else 'none'} of {count(report.model.classes)}"
+    labels = [_label_said(entry) for entry in holding]
+    shown = labels if len(labels) <= _LABELS else [*labels[:_LABELS], phrase("others")]
+    source, most = "/prediction/top", count(report.model.classes)
+    key = "held.some" if labels else "held.none"
+    text = phrase(key, number=count(len(labels)), all=most)
     yield Fact(name="prediction.held", value=len(labels), text=text, source=source)
     if holding:
         yield Fact(
@@ -81,6 +82,10 @@ def _held(report: Report) -> Iterator[Fact]:
     where = ("contrast", "first") if prediction.contrast else ("target",)
     entry = prediction.contrast.first if prediction.contrast else prediction.target
     yield from _scored("prediction.watched", entry, pointer("prediction", *where))
+
+
+def _label_said(entry: ClassScore) -> str:
+    return phrase("label", label=entry.label, probability=probability(entry.probability))
 
 
 def _runner_up(report: Report) -> Iterator[Fact]:
@@ -96,7 +101,12 @@ def attribution_facts(report: Report) -> Iterator[Fact]:
     for index, attribution in enumerate(report.attributions):
         method, where = attribution.method, ("attributions", index)
         yield plain(f"{method}.title", attribution.card.title, *where, "card", "title")
-        yield plain(f"{method}.resolution", attribution.resolution, *where, "resolution")
+        yield Fact(
+            name=f"{method}.resolution",
+            value=attribution.resolution,
+            text=retold("resolution", attribution.resolution),
+            source=pointer(*where, "resolution"),
+        )
         yield from _granularity(attribution, index)
         yield from _settings(attribution, index)
 
@@ -104,11 +114,11 @@ def attribution_facts(report: Report) -> Iterator[Fact]:
 def _granularity(attribution: Attribution, index: int) -> Iterator[Fact]:
     card = attribution.card
     if card.granularity:
-        label = ", class-agnostic" if card.class_agnostic else ""
+        text = phrase(f"granularity.{card.granularity}")
         yield Fact(
             name=f"{attribution.method}.granularity",
             value=card.granularity,
-            text=f"{card.granularity}{label}",
+            text=phrase("class-agnostic", granularity=text) if card.class_agnostic else text,
             source=pointer("attributions", index, "card", "granularity"),
         )
 
@@ -126,14 +136,14 @@ def _settings(attribution: Attribution, index: int) -> Iterator[Fact]:
 
 
 def outcome_facts(report: Report) -> Iterator[Fact]:
-    """Return how many maps and findings there are, and what was left out."""
-    if report.skipped:
-        steps = [f"{s.step} of {s.subject}" if s.subject else s.step for s in report.skipped]
-        name, text = "report.skipped", listed(steps)
-        yield Fact(name=name, value=list(steps), text=text, source="/skipped")
-    methods = len(report.attributions)
-    yield Fact(name="report.methods", value=methods, text=str(methods), source="/attributions")
+    """Return how many maps, measurements and findings there are."""
+    sizes = {
+        "methods": ("/attributions", len(report.attributions)),
+        "measurements": ("/measurements", len(report.measurements)),
+    }
+    for name, (source, number) in sizes.items():
+        yield Fact(name=f"report.{name}", value=number, text=count(number), source=source)
     for severity in ("problem", "caution"):
         number = sum(finding.severity == severity for finding in report.findings)
-        name, text = f"report.{severity}s", counted(number, severity, f"{severity}s")
+        name, text = f"report.{severity}s", counted(number, severity)
         yield Fact(name=name, value=number, text=text, source="/findings")

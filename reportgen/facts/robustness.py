@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reportgen.facts.formats import counted, decimal, degrees, levels, listed, percent
-from reportgen.facts.sources import number, numbered, plain, pointer, setting, titles, values
-from reportgen.facts.words import NOISES, WAYS, worded
+from reportgen.facts.formats import (
+    counted,
+    degrees,
+    levels,
+    listed,
+    percent,
+    whole_degrees,
+)
+from reportgen.facts.sources import noted, number, numbered, plain, pointer, setting, values
+from reportgen.phrases import named, phrase
 from reportgen.records import Fact, Measurement, Report
 
 _SHOWN_SEVERITY = 3
@@ -22,7 +29,7 @@ def robustness_facts(report: Report) -> Iterator[Fact]:
 
 def _rotation(report: Report) -> Iterator[Fact]:
     yield from setting(report, "rotation_flip", "grid", "rotation.step", number(degrees))
-    yield from setting(report, "rotation_flip", "limit", "rotation.limit", number(_whole_degrees))
+    yield from setting(report, "rotation_flip", "limit", "rotation.limit", number(whole_degrees))
     flips = numbered(report, "rotation_flip")
     for index, flip in flips:
         if "new class" in flip.detail:
@@ -33,7 +40,7 @@ def _rotation(report: Report) -> Iterator[Fact]:
         yield from _first(*found[0])
         yield from _other(found[0][1], flips)
     elif flips:
-        text = flips[0][1].note
+        text = noted(flips[0][1].note)
         yield Fact(name="rotation.first", value=None, text=text, source="/measurements")
 
 
@@ -45,6 +52,7 @@ def _first(value: float, index: int, flip: Measurement) -> Iterator[Fact]:
         text=degrees(value),
         source=pointer(*where, "value"),
         direction=flip.direction,
+        interval=flip.interval,
     )
     yield _way("rotation.first_way", flip, index)
     if "new class" in flip.detail:
@@ -56,7 +64,7 @@ def _other(first: int, flips: list[tuple[int, Measurement]]) -> Iterator[Fact]:
     """The other direction, where it was searched too."""
     for index, flip in flips:
         if index != first:
-            text = flip.note if flip.value is None else degrees(flip.value)
+            text = noted(flip.note) if flip.value is None else degrees(flip.value)
             where = pointer("measurements", index, "value")
             yield Fact(name="rotation.other", value=flip.value, text=text, source=where)
             yield _way("rotation.other_way", flip, index)
@@ -64,7 +72,7 @@ def _other(first: int, flips: list[tuple[int, Measurement]]) -> Iterator[Fact]:
 
 def _way(name: str, flip: Measurement, index: int) -> Fact:
     source = pointer("measurements", index, "subject")
-    return Fact(name=name, value=flip.subject, text=worded(WAYS, flip.subject), source=source)
+    return Fact(name=name, value=flip.subject, text=named("way", flip.subject), source=source)
 
 
 def _noise(report: Report) -> Iterator[Fact]:
@@ -73,14 +81,16 @@ def _noise(report: Report) -> Iterator[Fact]:
     yield from _kept(report)
     firsts = dict(_firsts(report))
     for kind, level in firsts.items():
-        title = worded(NOISES, kind)
-        yield Fact(name=f"noise.{kind}.title", value=title, text=title, source="/measurements")
-        words = f"severity {level}" if level else "no severity"
+        title = named("noise", kind)
+        yield Fact(name=f"noise.{kind}.title", value=kind, text=title, source="/measurements")
+        words = phrase("severity" if level else "no-severity", level=level)
         yield Fact(name=f"noise.{kind}.first", value=level, text=words, source="/measurements")
     if firsts:
-        each = [f"{level or 'none'} under {worded(NOISES, k)}" for k, level in firsts.items()]
+        each = [_under(str(level or phrase("no-level")), kind) for kind, level in firsts.items()]
         name, text = "noise.firsts", listed(each)
         yield Fact(name=name, value=list(each), text=text, source="/measurements")
+        text = listed(named("noise", kind) for kind in firsts)
+        yield Fact(name="noise.kinds", value=[*firsts], text=text, source="/measurements")
 
 
 def _kept(report: Report) -> Iterator[Fact]:
@@ -89,10 +99,16 @@ def _kept(report: Report) -> Iterator[Fact]:
     for subject, share in values(report, "noise_retention").items():
         kind, severity = subject.split()
         if int(severity) == _SHOWN_SEVERITY:
-            words.append(f"{percent(share)} under {worded(NOISES, kind)}")
+            words.append(_under(percent(share), kind))
     if words:
         name, text = "noise.kept", listed(words)
         yield Fact(name=name, value=list(words), text=text, source="/measurements")
+        text = phrase("severity", level=_SHOWN_SEVERITY)
+        yield Fact(name="noise.shown", value=_SHOWN_SEVERITY, text=text, source="/measurements")
+
+
+def _under(value: str, kind: str) -> str:
+    return phrase("under", value=value, noise=named("noise", kind))
 
 
 def _firsts(report: Report) -> Iterator[tuple[str, int | None]]:
@@ -108,18 +124,7 @@ def _firsts(report: Report) -> Iterator[tuple[str, int | None]]:
 def _sensitivity(report: Report) -> Iterator[Fact]:
     yield from setting(report, "sensitivity", "radius", "sensitivity.radius", number(levels))
     yield from setting(report, "sensitivity", "draws", "sensitivity.draws", number(_copies))
-    known = titles(report)
-    found = {known[m]: v for m, v in values(report, "sensitivity").items() if m in known}
-    if found:
-        ranked = sorted(found, key=lambda title: found[title])
-        words = [f"{title} {decimal(found[title])}" for title in ranked]
-        name, text = "sensitivity.ranking", listed(words)
-        yield Fact(name=name, value=list(words), text=text, source="/measurements")
 
 
 def _copies(draws: float) -> str:
-    return counted(int(draws), "noisy copy", "noisy copies")
-
-
-def _whole_degrees(value: float) -> str:
-    return f"{value:g} degrees"
+    return counted(int(draws), "copies")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from pydantic import JsonValue
 
+from reportgen.phrases import retold
 from reportgen.records import Fact, Measurement, Report
 
 Form = Callable[[JsonValue], str]
@@ -19,6 +20,11 @@ def pointer(*parts: str | int) -> str:
 def plain(name: str, value: JsonValue, *parts: str | int) -> Fact:
     """Return a fact whose text is its value, found at ``parts`` of the report."""
     return Fact(name=name, value=value, text=str(value), source=pointer(*parts))
+
+
+def noted(note: str) -> str:
+    """Return the notes behind a measurement, those that are known in the language spoken."""
+    return "; ".join(retold("note", part) for part in note.split("; "))
 
 
 def number(form: Callable[[float], str]) -> Form:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reportgen.facts.formats import count, listed
+from reportgen.facts.formats import count, shortlist
 from reportgen.facts.measured import fact_name
 from reportgen.facts.sources import pointer, setting, titles
+from reportgen.phrases import named, phrase
 from reportgen.records import Fact, Measurement, Report
 
 # A map whose rank correlation with that of a model with random weights is so high has not noticed.
@@ -27,7 +28,7 @@ def verdict_facts(report: Report) -> Iterator[Fact]:
             yield Fact(
                 name=f"{fact_name(measurement.metric, measurement.subject)}.verdict",
                 value=found,
-                text=found,
+                text=named("outcome", found),
                 source=pointer("measurements", index, "detail", "verdict"),
             )
     yield from _noticing(report)
@@ -38,17 +39,18 @@ def verdict_facts(report: Report) -> Iterator[Fact]:
 
 
 def _noticing(report: Report) -> Iterator[Fact]:
-    """The titles of the methods whose maps change with the weights, where all of those told do."""
+    """The titles of the methods whose maps change with the weights, and of those whose do not."""
     known = titles(report)
     verdicts = {
         known[m.subject]: m.detail.get("verdict")
         for m in report.measurements
         if m.metric == DESTROYED and m.subject in known
     }
-    passed = [title for title, verdict in verdicts.items() if verdict == "passes"]
-    if passed:
-        name, text = "sanity.passing", listed(passed)
-        yield Fact(name=name, value=list(passed), text=text, source="/measurements")
+    for name, outcome in (("sanity.passing", "passes"), ("sanity.failing", "fails")):
+        found = [title for title, verdict in verdicts.items() if verdict == outcome]
+        if found:
+            text = shortlist(found)
+            yield Fact(name=name, value=[*found], text=text, source="/measurements")
 
 
 def _settled(measurement: Measurement, index: int) -> Iterator[Fact]:
@@ -57,7 +59,9 @@ def _settled(measurement: Measurement, index: int) -> Iterator[Fact]:
     needed, limit = measurement.detail.get(_SETTLED), measurement.detail.get(_LIMIT)
     if isinstance(needed, int):
         source = pointer(*where, _SETTLED)
-        yield Fact(name=name, value=needed, text=f"{count(needed)} samples", source=source)
+        yield Fact(
+            name=name, value=needed, text=phrase("samples", number=count(needed)), source=source
+        )
     elif isinstance(limit, int):
-        text, source = f"more than {count(limit)} samples", pointer(*where, _LIMIT)
+        text, source = phrase("more-samples", number=count(limit)), pointer(*where, _LIMIT)
         yield Fact(name=name, value=limit, text=text, source=source)

@@ -6,6 +6,9 @@ import json
 from collections.abc import Mapping
 
 from reportgen.facts import seconds
+from reportgen.facts.cards import worded_card
+from reportgen.facts.formats import short
+from reportgen.phrases import named, phrase, retold
 from reportgen.records import Attribution, Card, Fact, Passes, Quantity
 from reportgen.render.document import (
     DASH,
@@ -24,7 +27,8 @@ from reportgen.render.document import (
 )
 from reportgen.render.figures import Source
 from reportgen.render.lookup import ARROWS, cited_names
-from reportgen.render.sections import skip_remarks
+from reportgen.render.narrated import narration_blocks
+from reportgen.render.sections import note_remarks, skip_remarks
 from reportgen.render.verdict import alerts
 
 VALUE = 160
@@ -34,19 +38,16 @@ TOTAL = "total"
 def appendices(source: Source) -> tuple[Part, ...]:
     """Return appendices A (cards), B (provenance), C (findings) and D (facts)."""
     return (
-        Part("A", "Methods and metric dictionary", "appendix-a", (), tuple(_cards(source))),
-        Part("B", "Provenance", "appendix-b", (), tuple(_provenance(source))),
-        Part("C", "Findings and thresholds", "appendix-c", (), (_findings(source),)),
-        Part("D", "Facts", "appendix-d", _FACTS_LINES, (_facts(source),)),
+        _part("A", (), tuple(_cards(source))),
+        _part("B", (), tuple(_provenance(source))),
+        _part("C", (), (_findings(source),)),
+        _part("D", (Line(phrase("appendix.facts")),), (_facts(source),)),
     )
 
 
-_FACTS_LINES = (
-    Line(
-        "The small numbers behind sentences point here. report.json holds these and all other "
-        "facts, and says for each of them where the value behind it stands."
-    ),
-)
+def _part(letter: str, lines: tuple[Line, ...], blocks: tuple[Block, ...]) -> Part:
+    key = f"appendix-{letter.lower()}"
+    return Part(letter, phrase(f"title.{key}"), key, lines, blocks)
 
 
 def _cards(source: Source) -> list[Block]:
@@ -54,68 +55,83 @@ def _cards(source: Source) -> list[Block]:
     metrics = [_card(card) for card in source.report.metrics]
     blocks: list[Block] = []
     if methods:
-        blocks += [Heading("Methods"), *methods]
+        blocks += [Heading(phrase("heading.methods")), *methods]
     if metrics:
-        blocks += [Heading("Metric dictionary"), *metrics]
+        blocks += [Heading(phrase("heading.metrics")), *metrics]
     return blocks
 
 
 def _method_card(attribution: Attribution) -> CardView:
     named = sorted(attribution.settings.items())
     settings = ", ".join(f"{name} = {_json(value)}" for name, value in named)
-    return _card(attribution.card, (Entry("Settings", settings),) if settings else ())
+    return _card(
+        attribution.card,
+        (Entry(phrase("card.settings"), settings, foreign=True),) if settings else (),
+    )
 
 
 def _card(card: Card, more: tuple[Entry, ...] = ()) -> CardView:
+    told = worded_card(card)
     found = (
-        Entry("Definition", card.definition),
-        Entry("Paper", card.paper),
-        Entry("Range", f"{_range(card.range)}; {card.direction}"),
-        *(Entry(quantity.title, _read(quantity)) for quantity in card.quantities),
-        Entry("Beside control maps", card.controls),
-        Entry("Granularity", _granularity(card)),
-        Entry("Needs", card.needs),
-        Entry("Seeding", card.seeding),
-        Entry("Self-check", card.self_check),
-        Entry("Limits", card.limits),
+        Entry(phrase("card.definition"), told.definition),
+        Entry(phrase("card.paper"), card.paper),
+        Entry(phrase("card.range"), phrase("range-way", way=_way(card), range=_range(card.range))),
+        *(Entry(quantity.title, _read(quantity)) for quantity in told.quantities),
+        Entry(phrase("card.controls"), told.controls),
+        Entry(phrase("card.granularity"), _granularity(card)),
+        Entry(phrase("card.needs"), told.needs),
+        Entry(phrase("card.seeding"), told.seeding),
+        Entry(phrase("card.self_check"), told.self_check),
+        Entry(phrase("card.limits"), told.limits),
         *more,
     )
-    return CardView(card.title, card.category, tuple(entry for entry in found if entry.text))
+    category = named("category", card.category)
+    return CardView(told.title, category, tuple(entry for entry in found if entry.text))
 
 
 def _read(quantity: Quantity) -> str:
     """Return how one number of a metric is read."""
-    return f"{quantity.meaning} {quantity.direction}; {_range(quantity.range)}".strip()
+    told = phrase("way-range", way=_way(quantity), range=_range(quantity.range))
+    return f"{quantity.meaning} {told}".strip()
+
+
+def _way(read: Card | Quantity) -> str:
+    return phrase(f"direction.{read.direction}")
 
 
 def _granularity(card: Card) -> str:
-    label = "; class-agnostic: nearly the same map for every class" if card.class_agnostic else ""
-    return f"{card.granularity}{label}" if card.granularity else ""
+    if not card.granularity:
+        return ""
+    kind = phrase(f"granularity.{card.granularity}")
+    return phrase("card.class-agnostic", granularity=kind) if card.class_agnostic else kind
 
 
 def _range(ends: tuple[float | None, float | None]) -> str:
-    low, high = ends
+    low, high = (None if end is None else short(end) for end in ends)
     if low is None and high is None:
-        return "no limits"
+        return phrase("range.open")
     if high is None:
-        return f"from {low:g} up"
-    return f"up to {high:g}" if low is None else f"{low:g} to {high:g}"
+        return phrase("range.from", low=low)
+    if low is None:
+        return phrase("range.to", high=high)
+    return phrase("range.both", low=low, high=high)
 
 
 def _provenance(source: Source) -> list[Block]:
     notes = (*source.report.model.notes, *source.report.image.notes)
     skipped: list[Block] = [*skip_remarks(source, source.report.skipped)]
     if skipped:
-        skipped.insert(0, Heading("What was skipped"))
+        skipped.insert(0, Heading(phrase("heading.skipped")))
     return [
-        Heading("What was read"),
+        Heading(phrase("heading.read")),
         _files(source),
         _assumptions(source),
-        Heading("How it was computed"),
+        Heading(phrase("heading.computed")),
         _machine(source),
         _cost(source),
         _options(source),
-        *(Remark("Note.", note) for note in notes),
+        *narration_blocks(source.report.narration),
+        *note_remarks(notes),
         *skipped,
     ]
 
@@ -123,14 +139,15 @@ def _provenance(source: Source) -> list[Block]:
 def _files(source: Source) -> Table:
     model, image = source.report.model, source.report.image
     hashes = {
-        f"Model file: {model.name}": model.file_sha256 or "not a file",
-        "Weights": model.weights_sha256 or "not known",
-        f"Picture: {image.name}": image.sha256,
+        phrase("input.model", name=model.name): model.file_sha256 or phrase("input.no-file"),
+        phrase("input.weights"): model.weights_sha256 or phrase("input.not-known"),
+        phrase("input.picture", name=image.name): image.sha256,
     }
     if image.mask is not None:
-        hashes[f"Mask: {image.mask.name}"] = image.mask.sha256 or "boxes, not a file"
-    rows = _rows(hashes)
-    return Table("SHA-256 of the inputs.", ("Input", "SHA-256"), rows, "list code")
+        name = phrase("input.mask", name=image.mask.name)
+        hashes[name] = image.mask.sha256 or phrase("input.boxes")
+    columns = (phrase("column.input"), "SHA-256")
+    return Table(phrase("table.inputs"), columns, _rows(hashes), "list code")
 
 
 def _assumptions(source: Source) -> Table:
@@ -138,14 +155,16 @@ def _assumptions(source: Source) -> Table:
     model = source.report.model
     origins = model.preprocessing_sources
     rows = [
-        _sourced("head", model.head.value, model.head.source, model.head.evidence),
+        _sourced(
+            "head", retold("head", str(model.head.value)), model.head.source, model.head.evidence
+        ),
         _sourced("labels", model.labels.value, model.labels.source),
     ]
     for name, value in model.preprocessing.model_dump(mode="json").items():
         rows.append(_sourced(name, value, origins.get(name, DASH)))
     return Table(
-        "How the model is read. What is assumed was found neither in the file nor beside it.",
-        ("Setting", "Value", "Source"),
+        phrase("table.assumptions"),
+        (phrase("column.setting"), phrase("column.value"), phrase("column.source")),
         tuple(rows),
         "list sourced",
     )
@@ -153,7 +172,9 @@ def _assumptions(source: Source) -> Table:
 
 def _sourced(name: str, value: object, origin: str, evidence: str = "") -> Row:
     shade = "assumed" if origin == "assumed" else ""
-    return Row(name, (Cell(shortened(_json(value), VALUE)), Cell(origin, "", evidence, shade)))
+    told, found = named("origin", origin), retold("evidence", evidence)
+    setting = named("setting", name)
+    return Row(setting, (Cell(shortened(_json(value), VALUE)), Cell(told, "", found, shade)))
 
 
 def _machine(source: Source) -> Table:
@@ -162,24 +183,25 @@ def _machine(source: Source) -> Table:
         f"{name} {version}" for name, version in sorted(provenance.packages.items())
     )
     values = {
-        "Created": run.created,
+        phrase("machine.created"): run.created,
         "reportgen": provenance.reportgen,
         "Python": provenance.python,
-        "Platform": provenance.platform,
-        "Packages": packages,
-        "Device": provenance.device,
-        "Precision": provenance.precision,
-        "Batch normalisation": _folding(provenance.folded),
-        "Batch size": str(provenance.batch_size),
-        "Threads": str(provenance.threads),
-        "Seed": str(provenance.seed),
-        "Determinism": provenance.determinism,
+        phrase("machine.platform"): provenance.platform,
+        phrase("machine.packages"): packages,
+        phrase("machine.device"): provenance.device,
+        phrase("machine.precision"): provenance.precision,
+        phrase("machine.folding"): _folding(provenance.folded),
+        phrase("machine.batch-size"): str(provenance.batch_size),
+        phrase("machine.threads"): str(provenance.threads),
+        phrase("machine.seed"): str(provenance.seed),
+        phrase("machine.determinism"): retold("determinism", provenance.determinism),
     }
-    return Table("Software and machine.", ("What", "Value"), _rows(values), "list")
+    columns = (phrase("column.what"), phrase("column.value"))
+    return Table(phrase("table.machine"), columns, _rows(values), "list")
 
 
 def _folding(folded: bool) -> str:
-    return "folded for passes without gradients" if folded else "as in the network"
+    return phrase("folding.folded" if folded else "folding.kept")
 
 
 def _cost(source: Source) -> Table:
@@ -187,14 +209,15 @@ def _cost(source: Source) -> Table:
     passes = {stage.stage: stage for stage in source.report.provenance.passes}
     spent = source.report.run.seconds
     rows = [
-        Row(name, (*_passes(passes.get(name)), _seconds(spent.get(name))))
+        Row(named("stage", name), (*_passes(passes.get(name)), _seconds(spent.get(name))))
         for name in dict.fromkeys([*passes, *sorted(spent)])
         if name != TOTAL
     ]
     counted = (source.facts.cell("passes.forward"), source.facts.cell("passes.backward"))
-    total = Row(TOTAL, (*counted, _seconds(spent.get(TOTAL))))
-    columns = ("Stage", "Forward passes", "Backward passes", "Time")
-    return Table("Cost: pictures sent through the network.", columns, (*rows, total), "right whole")
+    total = Row(phrase("stage.total"), (*counted, _seconds(spent.get(TOTAL))))
+    keys = ("column.stage", "column.forward", "column.backward", "column.time")
+    columns = tuple(phrase(key) for key in keys)
+    return Table(phrase("table.cost"), columns, (*rows, total), "right whole")
 
 
 def _passes(stage: Passes | None) -> tuple[Cell, Cell]:
@@ -210,12 +233,13 @@ def _seconds(spent: float | None) -> Cell:
 def _options(source: Source) -> Table:
     config = source.report.provenance.config
     values = {name: shortened(_json(value), VALUE) for name, value in sorted(config.items())}
-    return Table("Options of the run.", ("Option", "Value"), _rows(values), "list columns")
+    columns = (phrase("column.option"), phrase("column.value"))
+    return Table(phrase("table.options"), columns, _rows(values), "list columns")
 
 
 def _findings(source: Source) -> Block:
     if not source.report.findings:
-        return Remark("None.", "No rule concluded anything.")
+        return Remark(phrase("remark.none"), phrase("page.no-findings"))
     return AlertList(alerts(source))
 
 
@@ -225,8 +249,8 @@ def _facts(source: Source) -> Table:
         for name in cited_names(source.report)
         if (entry := source.facts.entries.get(name))
     )
-    caption = "The facts that the text rests on. ↑ higher is better, ↓ lower is better."
-    return Table(caption, ("No.", "Fact", "Value"), rows, "facts")
+    columns = (phrase("column.no"), phrase("column.fact"), phrase("column.value"))
+    return Table(phrase("table.facts"), columns, rows, "facts")
 
 
 def _fact_cells(fact: Fact) -> tuple[Cell, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import matplotlib
@@ -19,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
+from reportgen.phrases import phrase
 from reportgen.render.pictures import COLOURS, ColouredMap, address, data_address
 
 Curve = NDArray[np.floating[Any]]
@@ -127,7 +129,7 @@ def fraction_chart(traces: Sequence[Trace], top: float, axis: str) -> str:
     ``top`` is the largest probability to make room for; ``axis`` names the horizontal axis.
     """
     axes = Axes(HALF, (0, 1), (0, _headroom(top)))
-    return _drawn(HALF, _grid(axes, axis, "probability"), _lines(axes, traces))
+    return _drawn(HALF, _grid(axes, axis, phrase("axis.probability")), _lines(axes, traces))
 
 
 def rotation_chart(trace: Trace, flips: Sequence[float], sheet: Sheet) -> str:
@@ -138,7 +140,7 @@ def rotation_chart(trace: Trace, flips: Sequence[float], sheet: Sheet) -> str:
     rules = "".join(_path(axes.x([angle] * 2), axes.y(axes.up)) for angle in flips)
     return _drawn(
         sheet,
-        _grid(axes, "rotation in degrees", "probability"),
+        _grid(axes, phrase("axis.rotation"), phrase("axis.probability")),
         _stroke(rules, FLIP, 1.0, "3 2"),
         _lines(axes, [trace]),
     )
@@ -150,7 +152,7 @@ def severity_chart(traces: Sequence[Trace]) -> str:
     unchanged = _path(axes.x(axes.across), axes.y([1, 1]))
     return _drawn(
         HALF,
-        _grid(axes, "severity", "share of probability kept", range(1, 6)),
+        _grid(axes, phrase("axis.severity"), phrase("axis.kept"), range(1, 6)),
         _stroke(unchanged, EDGE, 0.7),
         _lines(axes, traces),
         *(_dots(axes, trace) for trace in traces),
@@ -191,8 +193,8 @@ def _grid(axes: Axes, across: str, up: str, columns: Sequence[float] | None = No
         + _stroke(_edges(axes) + _below(axes, columns) + beside, EDGE, 0.6)
         + _row(axes, columns, _texts(columns))
         + _column(axes, rows, _texts([tick / 10**power for tick in rows]))
-        + f'<text x="{(left + right) / 2:.2f}" y="{bottom + NAME:.2f}">{across}</text>'
-        + f'<text transform="translate(8 {middle:.2f}) rotate(-90)">{named}</text>'
+        + f'<text x="{(left + right) / 2:.2f}" y="{bottom + NAME:.2f}">{escape(across)}</text>'
+        + f'<text transform="translate(8 {middle:.2f}) rotate(-90)">{escape(named)}</text>'
     )
 
 

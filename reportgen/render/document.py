@@ -24,10 +24,11 @@ class Mark:
 
 @dataclass(frozen=True)
 class Line:
-    """A sentence and the marks of its facts."""
+    """A sentence and the marks of its facts; ``tip`` says who wrote it, if a language model did."""
 
     text: str
     marks: tuple[Mark, ...] = ()
+    tip: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,20 +118,25 @@ class Strip:
 
 @dataclass(frozen=True)
 class Remark:
-    """A short paragraph led by a bold word: limits, notes, what was skipped and why."""
+    """A short paragraph led by a bold word: limits, notes, what was skipped and why.
+
+    A ``foreign`` text is English whatever the language of the report: an error, as it was raised.
+    """
 
     kind: ClassVar[str] = "remark"
 
     lead: str
     text: str
+    foreign: bool = False
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A term of a card and what it says."""
+    """A term of a card and what it says; English where it is ``foreign``."""
 
     term: str
     text: str
+    foreign: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,8 +195,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The first page: what was predicted, where the maps point, and what to distrust."""
+    """The first page: the verdict in a line, the prediction, the maps, and what to distrust."""
 
+    line: Line | None
+    narration: tuple[str, ...]
     kicker: str
     label: str
     probability: Cell

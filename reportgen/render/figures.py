@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from reportgen.facts.formats import short
+from reportgen.phrases import named, phrase, retold
 from reportgen.records import Attribution, Report
 from reportgen.render import charts, pictures
 from reportgen.render.document import Figure, Key, Panel, shortened
@@ -22,14 +24,9 @@ Arrays = dict[str, NDArray[Any]]
 
 THUMBNAIL = 240
 LABEL = 40
-CONTROLS = {
-    "random": "Control: random pixels",
-    "smooth-random": "Control: smooth random",
-    "edges": "Control: edges",
-    "centre": "Control: centre",
-}
-NOISES = {"gaussian": "Gaussian noise", "shot": "Shot noise", "impulse": "Impulse noise"}
-SIDES = {"positive": "positive angles", "negative": "negative angles"}
+CONTROLS = ("random", "smooth-random", "edges", "centre")
+NOISES = ("gaussian", "shot", "impulse")
+SIDES = ("positive", "negative")
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ class Source:
     def title(self, subject: str) -> str:
         """Return the title of a method or of a control map."""
         attribution = self.report.attribution(subject)
-        return attribution.card.title if attribution else CONTROLS.get(subject, subject)
+        return attribution.card.title if attribution else named("control", subject)
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -94,8 +91,9 @@ def picture_panel(source: Source) -> Panel | None:
     if original is None:
         return None
     drawn = pictures.cropped(original, source.frame)
-    alternative = f"The picture {source.report.image.name}, {source.facts.text('image.size')}."
-    label = "The frame is what the network saw." if source.frame else ""
+    name, size = source.report.image.name, source.facts.text("image.size")
+    alternative = phrase("figure.picture", name=name, size=size)
+    label = phrase("figure.frame") if source.frame else ""
     return Panel(pictures.data_address(drawn), alternative, label)
 
 
@@ -113,20 +111,25 @@ def map_figure(source: Source, attribution: Attribution) -> Figure | None:
     segments = source.segments_of(attribution)
     over = source.overlay_of(attribution, pixels, chart)
     drawn = {
-        "Over the input": pictures.outlined(over, chart, segments, source.arrays.get("mask")),
-        "The map alone": pictures.raw(chart, segments),
+        "over": pictures.outlined(over, chart, segments, source.arrays.get("mask")),
+        "alone": pictures.raw(chart, segments),
     }
     original, frame = source.arrays.get("original"), source.frame
     if original is not None and frame is not None:
-        drawn["On the whole picture"] = pictures.placed(original, over, frame)
+        drawn["whole"] = pictures.placed(original, over, frame)
     words = _described(source, attribution)
-    panels = [_panel(picture, f"{words} {label}.", label) for label, picture in drawn.items()]
+    panels = [_map_panel(picture, words, view) for view, picture in drawn.items()]
     if not chart.flaw:
-        bar = charts.colour_bar(chart)
-        panels[-1] = replace(panels[-1], legend=bar, legend_alternative="Colour bar of the map.")
+        bar, told = charts.colour_bar(chart), phrase("map.colour-bar")
+        panels[-1] = replace(panels[-1], legend=bar, legend_alternative=told)
     caption = _map_caption(attribution, chart, segments is not None)
-    marked = " Green line: the marked area." if "mask" in source.arrays else ""
+    marked = f" {phrase('map.marked')}" if "mask" in source.arrays else ""
     return Figure(f"{caption}{marked}", tuple(panels))
+
+
+def _map_panel(picture: Image.Image, words: str, view: str) -> Panel:
+    label = phrase(f"map.{view}")
+    return _panel(picture, f"{words} {label}.", label)
 
 
 def curves_figure(source: Source) -> Figure | None:
@@ -136,19 +139,14 @@ def curves_figure(source: Source) -> Figure | None:
     if not deletion and not insertion:
         return None
     top = charts.highest(list(deletion.values()), list(insertion.values()))
-    drawn = {"Deletion": (deletion, "share of pixels deleted, most important first")}
-    drawn["Insertion"] = (insertion, "share of pixels inserted, most important first")
+    drawn = {"deletion": deletion, "insertion": insertion}
     panels = [
-        _curve_panel(title, list(traces.values()), top, axis)
-        for title, (traces, axis) in drawn.items()
-        if traces
+        _curve_panel(kind, list(traces.values()), top) for kind, traces in drawn.items() if traces
     ]
     shown = [subject for subject in pens if subject in deletion or subject in insertion]
     keys = (_key(source.title(subject), pens[subject]) for subject in shown)
     return Figure(
-        "Probability of the explained class while pixels are deleted (lower is better) and "
-        "inserted (higher is better) in the order of each map. Grey: the control maps; random "
-        "controls have one line a draw.",
+        phrase("curves.caption"),
         tuple(panels),
         tuple(keys),
         "charts",
@@ -163,28 +161,17 @@ def rotation_figure(source: Source) -> Figure | None:
     flipped = _flipped_panels(source)
     sheet = charts.HALF if flipped else charts.WIDE
     trace = charts.Trace(curve[:2], charts.method_pen(0))
-    words = ", ".join(f"{SIDES[side]}: {_angle(source, side)}" for side in SIDES)
-    panel = Panel(
-        charts.rotation_chart(trace, _flips(source, curve[0]), sheet),
-        f"Probability against the angle of rotation; {words}.",
-    )
-    pictured = " Beside it, the picture at that angle." if flipped else ""
+    angles = {side: source.facts.text(f"rotation.{side}") for side in SIDES}
+    drawn = charts.rotation_chart(trace, _flips(source, curve[0]), sheet)
+    panel = Panel(drawn, phrase("rotation-figure.alternative", **angles))
+    caption = phrase("rotation-figure.of-label" if source.several else "rotation-figure.of-class")
+    pictured = f" {phrase('rotation-figure.pictured')}" if flipped else ""
     return Figure(
-        f"{_ROTATED_LABEL if source.several else _ROTATED_CLASS}{pictured}",
+        f"{caption}{pictured}",
         (panel, *flipped),
         (),
         "mixed" if flipped else "wide",
     )
-
-
-_ROTATED_CLASS = (
-    "Probability of the top class while the picture is rotated. Dashed red: the angle at which the "
-    "top class first changes."
-)
-_ROTATED_LABEL = (
-    "Probability of the label while the picture is rotated. Dashed red: the angle at which it "
-    "first crosses the threshold."
-)
 
 
 def noise_figure(source: Source) -> Figure | None:
@@ -199,19 +186,13 @@ def noise_figure(source: Source) -> Figure | None:
         charts.Trace(np.stack([severities, row]), pen)
         for row, pen in zip(retention, pens.values(), strict=False)
     ]
-    drawn = Panel(charts.severity_chart(traces), _NOISE_WORDS)
-    shown = zip(examples, NOISES.values(), strict=False)
+    drawn = Panel(charts.severity_chart(traces), phrase("noise-figure.alternative"))
+    titles = {kind: phrase(f"noise-title.{kind}") for kind in NOISES}
+    shown = zip(examples, titles.values(), strict=False)
     panels = (drawn, *(_seen_panel(pixels, title) for pixels, title in shown))
-    keys = (_key(NOISES[kind], pen) for kind, pen in pens.items())
-    caption = _NOISE_CAPTION.format("label" if source.several else "top class")
+    keys = (_key(titles[kind], pen) for kind, pen in pens.items())
+    caption = phrase("noise-figure.of-label" if source.several else "noise-figure.of-class")
     return Figure(caption, panels, tuple(keys), "mixed")
-
-
-_NOISE_WORDS = "Share of the probability kept against the severity; the table has the numbers."
-_NOISE_CAPTION = (
-    "Share of the {}'s probability that is kept under noise (1: unchanged), and the picture "
-    "at severity 3, as the network saw it."
-)
 
 
 def _flips(source: Source, angles: NDArray[Any]) -> list[float]:
@@ -225,14 +206,10 @@ def _flips(source: Source, angles: NDArray[Any]) -> list[float]:
 def _flipped_panels(source: Source) -> tuple[Panel, ...]:
     found = {side: source.arrays.get(f"rotation.flipped.{side}") for side in SIDES}
     return tuple(
-        _seen_panel(pixels, f"{SIDES[side].capitalize()}: {_new_class(source, side)}")
+        _seen_panel(pixels, phrase(f"rotated.{side}", label=_new_class(source, side)))
         for side, pixels in found.items()
         if pixels is not None
     )
-
-
-def _angle(source: Source, side: str) -> str:
-    return source.facts.text(f"rotation.{side}")
 
 
 def _new_class(source: Source, side: str) -> str:
@@ -245,7 +222,7 @@ def _thumbnail(source: Source, attribution: Attribution) -> Panel | None:
         return None
     drawn = pictures.data_address(source.overlay_of(attribution, pixels, chart), THUMBNAIL)
     location = source.facts.text(f"{attribution.method}.location")
-    legend = chart.flaw or location
+    legend = retold("note", chart.flaw) or location
     return Panel(drawn, _described(source, attribution), attribution.card.title, legend)
 
 
@@ -253,7 +230,8 @@ def _described(source: Source, attribution: Attribution) -> str:
     """Return the text alternative of a map, from its facts."""
     location = source.facts.text(f"{attribution.method}.location")
     share = source.facts.text(f"{attribution.method}.area_share")
-    return f"Map of {attribution.card.title}. Location: {location}. Area share: {share}."
+    title = attribution.card.title
+    return phrase("map.alternative", title=title, location=location, share=share)
 
 
 def _panel(drawn: Any, alternative: str, label: str) -> Panel:
@@ -266,18 +244,14 @@ def _seen_panel(pixels: NDArray[Any], label: str) -> Panel:
 
 def _map_caption(attribution: Attribution, chart: pictures.ColouredMap, borders: bool) -> str:
     """Return what the colours mean, how the scale is set, and how fine the map really is."""
-    title, resolution = attribution.card.title, attribution.resolution
+    title = attribution.card.title
+    resolution = phrase("map.resolution", resolution=retold("resolution", attribution.resolution))
     if chart.flaw:
-        return f"{title}: {chart.flaw}; there is nothing to colour. Resolution: {resolution}."
-    colours = "red speaks for the class, blue against it, white is zero"
-    if not chart.signed:
-        colours = "bright is important, black is zero"
-    lines = " Thin lines: borders of the segments." if borders else ""
-    return (
-        f"{title}: {colours}. The scale ends at the {pictures.PERCENTILE:g}th percentile of the "
-        f"absolute values. Over a picture, larger values are more opaque.{lines} "
-        f"Resolution: {resolution}."
-    )
+        return f"{phrase('map.flaw', title=title, flaw=retold('note', chart.flaw))} {resolution}"
+    colours = phrase("map.signed" if chart.signed else "map.unsigned", title=title)
+    scale = phrase("map.scale", percentile=short(pictures.PERCENTILE))
+    lines = [phrase("map.borders")] if borders else []
+    return " ".join([colours, scale, *lines, resolution])
 
 
 def _pens(source: Source) -> dict[str, charts.Pen]:
@@ -292,9 +266,9 @@ def _traces(source: Source, kind: str, pens: dict[str, charts.Pen]) -> dict[str,
     return {s: charts.Trace(curve, pens[s]) for s, curve in found.items() if curve is not None}
 
 
-def _curve_panel(title: str, traces: Sequence[charts.Trace], top: float, axis: str) -> Panel:
-    alternative = f"{title} curves; the areas under them are in the table of fidelity."
-    return Panel(charts.fraction_chart(traces, top, axis), alternative, title)
+def _curve_panel(kind: str, traces: Sequence[charts.Trace], top: float) -> Panel:
+    drawn = charts.fraction_chart(traces, top, phrase(f"curves.{kind}-axis"))
+    return Panel(drawn, phrase(f"curves.{kind}-alternative"), phrase(f"curves.{kind}"))
 
 
 def _key(label: str, pen: charts.Pen) -> Key:

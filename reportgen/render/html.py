@@ -11,6 +11,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from reportgen.phrases import language, phrase, speaking_of
 from reportgen.records import Report
 from reportgen.render.appendices import appendices
 from reportgen.render.document import Document, numbered, shortened
@@ -20,7 +21,6 @@ from reportgen.render.sections import sections
 from reportgen.render.verdict import verdict
 from reportgen.resources import html_template
 
-TITLE = "Model Explainability Report"
 NAME = 60
 RUNNING = 38
 
@@ -33,16 +33,19 @@ _HIDDEN = re.compile(
 def to_html(report: Report, arrays: Mapping[str, NDArray[Any]]) -> str:
     """Return the report as one HTML document, with the pictures drawn from ``arrays``.
 
-    A picture whose array is missing is left out. The same input gives the same text.
+    The words around what the report says are in its own language. A picture whose array is missing
+    is left out. The same input gives the same text.
     """
-    return environment().get_template("report.html.j2").render(document=_document(report, arrays))
+    with speaking_of(report.language):
+        template = environment().get_template("report.html.j2")
+        return template.render(document=_document(report, arrays))
 
 
 def _document(report: Report, arrays: Mapping[str, NDArray[Any]]) -> Document:
     source = Source(report, dict(arrays), index_facts(report))
     model, image = report.model.name, report.image.name
     return Document(
-        title=TITLE,
+        title=phrase("report.title"),
         model=shortened(model, NAME),
         image=shortened(image, NAME),
         running=f"{shortened(model, RUNNING)} · {shortened(image, RUNNING)}",
@@ -56,7 +59,7 @@ def _document(report: Report, arrays: Mapping[str, NDArray[Any]]) -> Document:
 @cache
 def environment() -> Environment:
     """Return the templates' environment: everything is escaped, nothing may be undefined."""
-    return Environment(
+    made = Environment(
         loader=FunctionLoader(html_template),
         autoescape=True,
         undefined=StrictUndefined,
@@ -64,6 +67,16 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+    )
+    made.filters["css_text"] = _css_text
+    made.globals |= {"say": phrase, "language": language}
+    return made
+
+
+def _css_text(text: str) -> Markup:
+    """Return a phrase as a string of CSS, in which nothing ends it."""
+    return Markup(
+        '"' + re.sub(r'["\\<>&\n]', lambda m: "\\" + hex(ord(m[0]))[2:] + " ", text) + '"'
     )
 
 

@@ -6,8 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from reportgen.phrases import phrase
 from reportgen.records import Fact, Report, Sentence
 from reportgen.render.document import DASH, Cell, Line, Mark
+
+NARRATION = "narration"
+"""The anchor of what is said of the language model."""
 
 ARROWS = {"higher is better": "↑", "lower is better": "↓"}
 
@@ -23,9 +27,13 @@ class Numbered:
 
 @dataclass(frozen=True)
 class FactIndex:
-    """All facts by name. A fact that does not exist is shown as a dash, never as an error."""
+    """All facts by name. A fact that does not exist is shown as a dash, never as an error.
+
+    ``narrator`` is the language model that wrote sentences, if one did.
+    """
 
     entries: Mapping[str, Numbered]
+    narrator: str = ""
 
     def __contains__(self, name: str) -> bool:
         return name in self.entries
@@ -48,14 +56,18 @@ class FactIndex:
         value = entry.fact.value if entry else None
         return float(value) if isinstance(value, int | float) else None
 
-    def arrow(self, *names: str) -> str:
-        """Return the direction of the first fact that exists, as an arrow, or nothing."""
+    def direction(self, *names: str) -> str:
+        """Return the direction of the first fact that exists, or nothing."""
         known = (self.entries[name].fact.direction for name in names if name in self.entries)
-        return ARROWS.get(next(known, ""), "")
+        return next(known, "")
 
     def line(self, sentence: Sentence) -> Line:
-        """Return a sentence with one mark for each fact it rests on."""
-        return Line(sentence.text, self.marks(sentence.facts))
+        """Return a sentence with one mark for each fact it rests on, and one for a model's hand."""
+        marks = self.marks(sentence.facts)
+        if sentence.author == "template":
+            return Line(sentence.text, marks)
+        tip = phrase("narration.tip", model=self.narrator)
+        return Line(sentence.text, (Mark(phrase("narration.mark"), NARRATION, tip), *marks), tip)
 
     def marks(self, names: Iterable[str]) -> tuple[Mark, ...]:
         """Return the marks of the facts; a missing fact gets a mark that leads nowhere."""
@@ -64,15 +76,22 @@ class FactIndex:
     def _mark(self, name: str) -> Mark:
         entry = self.entries.get(name)
         if entry is None:
-            return Mark(DASH, "", f"{name}: not in this report")
+            return Mark(DASH, "", phrase("mark.missing", name=name))
         return Mark(str(entry.number), entry.anchor, f"{name} = {entry.fact.text}")
+
+
+def worded_direction(direction: str) -> str:
+    """Return in words which way is better; nothing where neither is."""
+    return phrase(f"direction.{direction}") if direction in ARROWS else ""
 
 
 def cited_names(report: Report) -> dict[str, None]:
     """Return the names of the facts that sentences and findings rest on, in reading order."""
     sentences = [sentence for section in report.sections for sentence in section.sentences]
+    first_page = [report.verdict, *(finding.brief for finding in report.findings)]
     cited = [sentence.facts for sentence in sentences]
     cited += [finding.facts for finding in report.findings]
+    cited += [sentence.facts for sentence in first_page if sentence is not None]
     return dict.fromkeys(name for names in cited for name in names)
 
 
@@ -86,7 +105,7 @@ def index_facts(report: Report) -> FactIndex:
     for number, fact in enumerate(_cited_first(report), start=1):
         anchor = _anchor(fact.name, number, taken)
         entries.setdefault(fact.name, Numbered(number, anchor, fact))
-    return FactIndex(entries)
+    return FactIndex(entries, report.narration.model if report.narration else "")
 
 
 def _cited_first(report: Report) -> list[Fact]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from reportgen.facts.cards import worded_card
+from reportgen.phrases import phrase, retold
 from reportgen.records import Section, Skipped
 from reportgen.render import figures, tables
 from reportgen.render.document import Block, Heading, Part, Remark
@@ -29,7 +31,16 @@ def sections(source: Source) -> tuple[Part, ...]:
 
 def skip_remarks(source: Source, skipped: Iterable[Skipped]) -> list[Remark]:
     """Return one remark for each step that was not made."""
-    return [Remark(f"Not made: {_step(source, skip)}.", skip.reason) for skip in skipped]
+    return [
+        Remark(phrase("remark.not-made", step=_step(source, skip)), skip.reason, foreign=True)
+        for skip in skipped
+    ]
+
+
+def note_remarks(notes: Iterable[str]) -> list[Remark]:
+    """Return one remark for each note."""
+    told = ((note, retold("note", note)) for note in notes)
+    return [Remark(phrase("remark.note"), text, text == note) for note, text in told]
 
 
 def _part(source: Source, section: Section, number: int) -> Part:
@@ -48,22 +59,22 @@ def _method(source: Source, key: str) -> list[Block | None]:
     skipped = skip_remarks(source, (s for s in source.report.skipped if key in (s.subject, s.step)))
     if attribution is None:
         return [*skipped]
-    notes = [Remark("Note.", note) for note in attribution.notes]
-    limits = [Remark("Limits.", attribution.card.limits)] if attribution.card.limits else []
+    told = worded_card(attribution.card).limits
+    limits = [Remark(phrase("remark.limits"), told)] if told else []
     figure = figures.map_figure(source, attribution)
     strip, layer = tables.strip(source, attribution), tables.layer(source, attribution)
-    return [figure, strip, layer, *notes, *limits, *skipped]
+    return [figure, strip, layer, *note_remarks(attribution.notes), *limits, *skipped]
 
 
 def _comparison(source: Source, key: str) -> list[Block | None]:
     if not source.report.attributions:
         return [*_section_skips(source, key)]
-    floor = f" Chance level: {source.facts.text(FLOOR)}." if FLOOR in source.facts else ""
-    overlap = "Overlap (IoU) of the most important pixels of two methods; 1 is the same area."
-    ranks = "Rank correlation (Spearman) of two maps; 1 is the same order, -1 the reverse."
+    overlap, ranks = phrase("table.iou"), phrase("table.spearman")
+    if FLOOR in source.facts:
+        overlap = f"{overlap} {phrase('table.iou-floor', floor=source.facts.text(FLOOR))}"
     return [
         tables.comparison(source),
-        tables.agreement(source, "iou", overlap + floor, signed=False),
+        tables.agreement(source, "iou", overlap, signed=False),
         tables.agreement(source, "spearman", ranks, signed=True),
         *_section_skips(source, key),
     ]
@@ -85,7 +96,7 @@ def _rotation(source: Source) -> list[Block | None]:
     if not tables.has_any(source, "rotation."):
         return []
     return [
-        Heading("Rotation"),
+        Heading(phrase("heading.rotation")),
         figures.rotation_figure(source),
         tables.rotation(source),
     ]
@@ -95,7 +106,7 @@ def _noise(source: Source) -> list[Block | None]:
     if not tables.has_any(source, "noise."):
         return []
     return [
-        Heading("Noise"),
+        Heading(phrase("heading.noise")),
         figures.noise_figure(source),
         tables.noise(source),
     ]
@@ -110,7 +121,9 @@ def _section_skips(source: Source, key: str) -> list[Remark]:
 
 
 def _step(source: Source, skip: Skipped) -> str:
-    return f"{skip.step} of {source.title(skip.subject)}" if skip.subject else skip.step
+    if not skip.subject:
+        return skip.step
+    return phrase("step", step=skip.step, subject=source.title(skip.subject))
 
 
 BLOCKS: Mapping[str, Callable[[Source, str], list[Block | None]]] = {

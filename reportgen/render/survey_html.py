@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from reportgen.facts.formats import counted, listed, probability
-from reportgen.render.document import DASH, Block, Entry, Part, Remark, numbered, shortened
+from reportgen.facts.formats import listed, probability
+from reportgen.phrases import ENGLISH, phrase, speaking_of
+from reportgen.render.document import DASH, Block, Entry, Part, numbered, shortened
 from reportgen.render.html import environment
 from reportgen.render.survey_numbers import Numbers, numbers_of
 from reportgen.render.survey_pictures import (
@@ -11,7 +12,6 @@ from reportgen.render.survey_pictures import (
     address_of,
     groups,
     pages,
-    pages_note,
 )
 from reportgen.render.survey_tables import (
     comparison_table,
@@ -19,15 +19,22 @@ from reportgen.render.survey_tables import (
     method_tables,
     pair_tables,
     prediction_table,
-    reading,
 )
-from reportgen.render.survey_text import comparisons, summary, unlike
+from reportgen.render.survey_text import (
+    BETWEEN,
+    differences,
+    doubtful,
+    making,
+    medians,
+    pages_note,
+    summary,
+    verdict,
+)
+from reportgen.render.survey_told import Marks
 from reportgen.render.survey_view import Line, Link, SurveyDocument
 from reportgen.surveys.records import Entry as Explained
 from reportgen.surveys.records import Survey
-from reportgen.surveys.summary import REFUSED
 
-TITLE = "Model Explainability Survey"
 NAME = 60
 
 
@@ -37,97 +44,97 @@ def to_survey_html(survey: Survey, verdicts: Verdicts, printed: bool) -> str:
     ``verdicts`` are the first pages of the reports to be shown, by number and model. On a screen
     pictures lead to their reports; ``printed`` adds the pages to which they lead there.
     """
-    template = environment().get_template("survey.html.j2")
-    return template.render(document=_document(survey, verdicts, printed))
+    with speaking_of(language_of(survey)):
+        template = environment().get_template("survey.html.j2")
+        return template.render(document=_document(survey, verdicts, printed))
+
+
+def language_of(survey: Survey) -> str:
+    """Return the language of a survey: the option of that name."""
+    return str(survey.provenance.config.get("language", ENGLISH))
 
 
 def _document(survey: Survey, verdicts: Verdicts, printed: bool) -> SurveyDocument:
-    numbers = numbers_of(survey)
+    numbers, marks = numbers_of(survey), Marks()
+    line = marks.line(verdict(numbers))
+    told = tuple(marks.line(one) for one in summary(numbers))
+    named = groups(numbers, verdicts, printed, marks)
+    parts = _parts(numbers, marks)
+    note = marks.line(pages_note(numbers)) if printed else None
+    facts = Part("B", phrase("survey.facts"), "facts", (), (marks.table(),))
+    *parts, facts = numbered([*parts, facts])
     return SurveyDocument(
-        title=TITLE,
+        title=phrase("survey.title"),
         identity=_identity(survey),
         running=shortened(", ".join(model.key for model in survey.models), NAME),
         created=survey.run.created,
         generator=f"reportgen {survey.provenance.reportgen}",
-        summary=summary(numbers),
-        groups=groups(numbers, verdicts, printed),
-        parts=numbered(_parts(numbers)),
+        verdict=line,
+        summary=told,
+        groups=named,
+        parts=tuple(parts),
         columns=_columns(numbers),
         lines=tuple(_line(numbers, entry, printed) for entry in survey.entries),
         pages=pages(numbers, verdicts) if printed else (),
-        pages_note=pages_note(survey) if printed else "",
+        pages_note=note,
+        facts=facts,
     )
 
 
 def _identity(survey: Survey) -> tuple[Entry, ...]:
     models = listed(shortened(model.key, NAME) for model in survey.models)
     return (
-        Entry("Model" if len(survey.models) == 1 else "Models", models),
-        Entry("Pictures", str(survey.pictures)),
-        Entry("Made", survey.run.created),
+        Entry(phrase("page.model" if len(survey.models) == 1 else "survey.models"), models),
+        Entry(phrase("survey.pictures"), str(survey.pictures)),
+        Entry(phrase("page.made"), survey.run.created),
     )
 
 
-def _parts(numbers: Numbers) -> list[Part]:
+def _parts(numbers: Numbers, marks: Marks) -> list[Part]:
     return [
-        Part("2", "The numbers over all pictures", "section-2", (), _medians(numbers)),
-        Part("3", "Paired differences", "section-3", (), _differences(numbers)),
-        Part("4", "What to doubt", "section-4", (), _doubtful(numbers)),
-        Part("5", "How it was made", "section-5", (), _made(numbers)),
+        Part(
+            number,
+            phrase(f"survey.section-{number}"),
+            f"section-{number}",
+            tuple(marks.line(told) for told in sentences(numbers)),
+            blocks(numbers),
+        )
+        for number, (sentences, blocks) in _PARTS.items()
     ]
 
 
 def _medians(numbers: Numbers) -> tuple[Block, ...]:
     tables = (*method_tables(numbers), prediction_table(numbers), *pair_tables(numbers))
-    found: list[Block] = [
-        Remark("How to read.", reading(numbers)),
-        *(table for table in tables if table),
-    ]
-    refused = [one.note for one in numbers.survey.summaries if one.note.startswith(REFUSED)]
-    if refused:
-        words = counted(len(refused), "number was", "numbers were")
-        found.append(Remark("Settings.", f"{words} {REFUSED}: the settings differ."))
-    return (*found, Remark("The rest.", "Every number of every picture is a row of table.csv."))
+    return tuple(table for table in tables if table)
 
 
 def _differences(numbers: Numbers) -> tuple[Block, ...]:
-    blocks: list[Block] = []
-    for between in ("methods", "models"):
-        sentences = comparisons(numbers, between)
-        if sentences:
-            blocks.append(Remark(f"Between {between}.", " ".join(sentences)))
-            table = comparison_table(numbers, between)
-            blocks.extend([table] if table else [])
-    if note := unlike(numbers):
-        blocks.append(Remark("Left out.", f"{note}."))
-    return tuple(blocks) or (Remark("None.", "There is only one method and one model."),)
+    tables = (comparison_table(numbers, between) for between in BETWEEN)
+    return tuple(table for table in tables if table)
 
 
 def _doubtful(numbers: Numbers) -> tuple[Block, ...]:
     table = doubt_table(numbers)
-    nothing = "No number of a map or of the prediction is constant over the models or the pictures"
-    nothing += ", derived from another, or outside its range."
-    return (table,) if table else (Remark("Nothing.", nothing),)
+    return (table,) if table else ()
 
 
-def _made(numbers: Numbers) -> tuple[Block, ...]:
-    provenance = numbers.survey.provenance
-    forward = sum(passed.forward for passed in provenance.passes)
-    backward = sum(passed.backward for passed in provenance.passes)
-    options = provenance.config
-    return (
-        Remark(
-            "Options.",
-            f"Profile {options.get('profile', DASH)}, seed {provenance.seed}, on "
-            f"{provenance.device}; all options and versions are in report.json.",
-        ),
-        Remark("Cost.", f"{forward:,} pictures forward through the network, {backward:,} back."),
-    )
+def _no_table(numbers: Numbers) -> tuple[Block, ...]:
+    return ()
+
+
+_PARTS = {
+    "2": (medians, _medians),
+    "3": (differences, _differences),
+    "4": (doubtful, _doubtful),
+    "5": (making, _no_table),
+}
 
 
 def _columns(numbers: Numbers) -> tuple[str, ...]:
-    model = ("Model",) if numbers.several else ()
-    return ("Picture", *model, "Class", "Probability", "Problems", "Cautions", "Skipped")
+    model = ("column.model",) if numbers.several else ()
+    counts = ("survey.problems", "survey.cautions", "survey.skipped")
+    keys = ("page.picture", *model, "column.class", "survey.probability", *counts)
+    return tuple(phrase(key) for key in keys)
 
 
 def _line(numbers: Numbers, entry: Explained, printed: bool) -> Line:
@@ -137,4 +144,5 @@ def _line(numbers: Numbers, entry: Explained, printed: bool) -> Line:
         return Line(link, model, entry.reason)
     counts = (entry.problems, entry.cautions, entry.skipped)
     chance = DASH if entry.probability is None else probability(entry.probability)
-    return Line(link, (*model, entry.label, chance, *(str(number) for number in counts)))
+    cells = (*model, entry.label, chance, *(str(number) for number in counts))
+    return Line(link, cells, verdict=entry.verdict)

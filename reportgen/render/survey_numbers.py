@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from reportgen.facts.formats import count, decimal, percent
-from reportgen.records import Quantity
+from reportgen.facts.cards import worded_quantity
+from reportgen.facts.formats import count, decimal, listed, percent
+from reportgen.phrases import named, phrase
+from reportgen.records import Fact, Quantity
 from reportgen.render.document import DASH
-from reportgen.render.figures import CONTROLS
 from reportgen.render.lookup import ARROWS
-from reportgen.surveys.records import Entry, Summary, Survey
+from reportgen.render.survey_told import Told
+from reportgen.surveys.records import Entry, Summary, Survey, Totals
+from reportgen.surveys.totals import totals_of
 
 
 @dataclass(frozen=True)
@@ -18,18 +22,37 @@ class Numbers:
     """A survey with what is needed to write its numbers at hand."""
 
     survey: Survey
+    totals: Totals
     quantities: Mapping[str, Quantity]
     several: bool
 
+    def at(self, pointer: str, form: Callable[[Any], str] = count) -> Told:
+        """Return what stands behind a JSON pointer into the survey, written by ``form``."""
+        value = self._behind(pointer)
+        name = pointer[1:].replace("/", ".")
+        fact = Fact(name=name, value=value, text=form(value), source=pointer)
+        return Told(fact.text, (fact,))
+
+    def _behind(self, pointer: str) -> Any:
+        found: Any = self.survey
+        for part in pointer.split("/")[1:]:
+            if isinstance(found, Mapping):
+                found = found[part.replace("~1", "/").replace("~0", "~")]
+            else:
+                found = found[int(part)] if isinstance(found, tuple) else getattr(found, part)
+        return found
+
     def title(self, subject: str) -> str:
         """Return the title of a method, a pair "a~b", a control map, or the subject itself."""
-        known = {**CONTROLS, **self.survey.titles, "prediction": "Prediction"}
-        return " and ".join(known.get(part, part) for part in subject.split("~"))
+        known = self.survey.titles
+        return listed(known.get(part) or named("control", part) for part in subject.split("~"))
 
     def metric(self, metric: str) -> str:
         """Return the title of a number, with an arrow for the better way."""
         quantity = self.quantities[metric]
-        return f"{quantity.title} {ARROWS.get(quantity.direction, '')}".strip()
+        known = named("number-title", metric)
+        title = worded_quantity(quantity).title if known == metric else known
+        return f"{title} {ARROWS.get(quantity.direction, '')}".strip()
 
     def number(self, metric: str, value: float | None) -> str:
         """Return a value of ``metric``, or a dash."""
@@ -45,7 +68,7 @@ class Numbers:
         if summary.quartiles is None or summary.pictures < 2:
             return ""
         low, high = (self.number(summary.metric, value) for value in summary.quartiles)
-        return f"{low} to {high}"
+        return phrase("range.both", low=low, high=high)
 
     def name(self, entry: Entry) -> str:
         """Return which picture an entry is of, and under which model where there are several."""
@@ -54,9 +77,11 @@ class Numbers:
 
 
 def numbers_of(survey: Survey) -> Numbers:
-    """Return the survey ready to be written out."""
+    """Return the survey ready to be written out; one without totals gets them."""
     quantities = {quantity.key: quantity for quantity in survey.quantities}
-    return Numbers(survey, quantities, len(survey.models) > 1)
+    totals = survey.totals or totals_of(survey)
+    counted = survey.model_copy(update={"totals": totals})
+    return Numbers(counted, totals, quantities, len(survey.models) > 1)
 
 
 def each_once(words: Iterable[str]) -> tuple[str, ...]:

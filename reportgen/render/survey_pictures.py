@@ -10,16 +10,18 @@ from typing import Any
 from numpy.typing import NDArray
 
 from reportgen.facts.formats import probability
+from reportgen.phrases import phrase, speaking_of
 from reportgen.records import Report
 from reportgen.render.document import Alert, Line, Verdict
 from reportgen.render.figures import Source
 from reportgen.render.lookup import index_facts
 from reportgen.render.survey_numbers import Numbers
-from reportgen.render.survey_text import value_of
+from reportgen.render.survey_text import none_named, value_of
+from reportgen.render.survey_told import Marks
 from reportgen.render.survey_view import Card, Group, Link, Page
 from reportgen.render.verdict import verdict
 from reportgen.surveys.naming import RULES, Rule
-from reportgen.surveys.records import Entry, Named, Survey
+from reportgen.surveys.records import Entry, Survey
 
 MAPS = 5
 
@@ -44,9 +46,11 @@ def printed_entries(survey: Survey) -> tuple[Entry, ...]:
 
 def looked_at(report: Report, arrays: Mapping[str, NDArray[Any]]) -> Verdict:
     """Return the first page of one report, without its marks, which lead to its own facts."""
-    found = verdict(Source(report, dict(arrays), index_facts(report)))
+    with speaking_of(report.language):
+        found = verdict(Source(report, dict(arrays), index_facts(report)))
     return replace(
         found,
+        line=found.line and Line(found.line.text),
         agreement=tuple(Line(line.text) for line in found.agreement),
         alerts=tuple(replace(alert, statement=_plain(alert)) for alert in found.alerts),
     )
@@ -56,24 +60,35 @@ def _plain(alert: Alert) -> Line:
     return Line(alert.statement.text)
 
 
-def groups(numbers: Numbers, verdicts: Verdicts, printed: bool) -> tuple[Group, ...]:
+def groups(numbers: Numbers, verdicts: Verdicts, printed: bool, marks: Marks) -> tuple[Group, ...]:
     """Return the pictures that each rule names, under each model."""
+    cards = {
+        place: _card(numbers, place, verdicts, marks.line(value_of(numbers, place)), printed)
+        for place in range(len(numbers.survey.named))
+    }
     return tuple(
-        _group(numbers, rule, model.key, verdicts, printed)
+        _group(numbers, rule, model.key, cards, marks)
         for model in numbers.survey.models
         for rule in RULES
     )
 
 
-def _group(numbers: Numbers, rule: Rule, model: str, verdicts: Verdicts, printed: bool) -> Group:
-    named = [n for n in numbers.survey.named if (n.rule, n.model) == (rule.key, model)]
-    cards = tuple(_card(numbers, one, verdicts, printed) for one in named)
-    title = f"{rule.title}, {model}" if numbers.several else rule.title
-    note = "" if cards else "Not measured on two pictures or more, so none is named."
-    return Group(title, rule.statement, cards, note)
+def _group(
+    numbers: Numbers, rule: Rule, model: str, every: Mapping[int, Card], marks: Marks
+) -> Group:
+    cards = tuple(
+        every[place]
+        for place, one in enumerate(numbers.survey.named)
+        if (one.rule, one.model) == (rule.key, model)
+    )
+    title = phrase(f"survey.rule-{rule.key}")
+    title = phrase("survey.under-model", title=title, model=model) if numbers.several else title
+    note = None if cards else marks.line(none_named(numbers))
+    return Group(title, phrase(f"survey.statement-{rule.key}"), cards, note)
 
 
-def _card(numbers: Numbers, one: Named, verdicts: Verdicts, printed: bool) -> Card:
+def _card(numbers: Numbers, place: int, verdicts: Verdicts, value: Line, printed: bool) -> Card:
+    one = numbers.survey.named[place]
     entry = numbers.survey.entry(one.number, one.model)
     found = verdicts.get((one.number, one.model))
     address = address_of(numbers.survey, entry, printed) if entry else ""
@@ -81,7 +96,7 @@ def _card(numbers: Numbers, one: Named, verdicts: Verdicts, printed: bool) -> Ca
     chance = probability(entry.probability) if entry and entry.probability is not None else ""
     return Card(
         link=Link(f"{one.number}: {entry.image}" if entry else str(one.number), address),
-        value=value_of(one.rule, one.value),
+        value=value,
         prediction=", ".join(part for part in (label, chance) if part),
         picture=found.picture if found else None,
         maps=found.maps[:MAPS] if found else (),
@@ -121,17 +136,6 @@ def _page(numbers: Numbers, entry: Entry, found: Verdict) -> Page:
         details=found.details,
         picture=found.picture,
         maps=found.maps,
-        sentences=tuple(line.text for line in found.agreement),
+        sentences=tuple(line.text for line in (found.line, *found.agreement) if line),
         alerts=found.alerts,
-    )
-
-
-def pages_note(survey: Survey) -> str:
-    """Return the rule by which reports have a page in print."""
-    most = survey.criteria.printed_most
-    if len(survey.reported) <= most:
-        return f"A survey of at most {most} reports has a page for each."
-    return (
-        f"A survey of more than {most} reports has pages for the pictures that section 1 names; "
-        "the others are in the folder of the survey."
     )

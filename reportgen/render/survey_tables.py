@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from reportgen.facts.formats import decimal, probability
+from reportgen.facts.formats import percent, probability, signed
+from reportgen.phrases import named, phrase, retold
 from reportgen.render.document import DASH, Cell, Row, Table
 from reportgen.render.figures import CONTROLS
 from reportgen.render.survey_numbers import Numbers, each_once
 from reportgen.surveys.records import Comparison, Doubt, Summary
 
 ABREAST = 5
-MOST_ROWS = 40
 RANDOM = "smooth-random"
 PREDICTION = "prediction"
-READING = (
-    "The median over the pictures that have a value; below it the quartiles, on how many pictures "
-    "there is a value where that is not all of them, and on how many the map is better than the "
-    "null maps (p of at most {better}). Where a value is missing because nothing happened (no "
-    "rotation changes the class), the median speaks of the other pictures only."
-)
 
 Key = tuple[str, str, str]
 
@@ -45,8 +39,8 @@ def _by_method(numbers: Numbers, model: str, methods: Sequence[str]) -> Table | 
         )
         for metric in metrics
     )
-    columns = ("Number", *(numbers.title(subject) for subject in subjects))
-    return _table("Every number of every map, medians.", columns, rows)
+    columns = (phrase("column.number"), *(numbers.title(subject) for subject in subjects))
+    return _table(phrase("survey.medians"), columns, rows)
 
 
 def _side_by_side(numbers: Numbers) -> tuple[Table, ...]:
@@ -63,7 +57,7 @@ def prediction_table(numbers: Numbers) -> Table | None:
         for one in numbers.survey.summaries
         if one.subject not in titles and "~" not in one.subject
     )
-    return _by_model(numbers, subjects, "The prediction")
+    return _by_model(numbers, subjects, phrase("survey.the-prediction"))
 
 
 def _by_model(numbers: Numbers, subjects: Sequence[str], title: str) -> Table | None:
@@ -77,8 +71,9 @@ def _by_model(numbers: Numbers, subjects: Sequence[str], title: str) -> Table | 
         )
         for metric, subject in places
     )
-    columns = ("Number", *(models if numbers.several else ["Median"]))
-    return _table(f"{title}, medians.", columns, rows)
+    medians = models if numbers.several else [phrase("survey.median")]
+    columns = (phrase("column.number"), *medians)
+    return _table(phrase("survey.medians-of", title=title), columns, rows)
 
 
 def pair_tables(numbers: Numbers) -> tuple[Table, ...]:
@@ -88,7 +83,7 @@ def pair_tables(numbers: Numbers) -> tuple[Table, ...]:
     for model in (model.key for model in numbers.survey.models):
         keys = [key for key in found if key[0] == model and "~" in key[2]]
         metrics, pairs = each_once(key[1] for key in keys), each_once(key[2] for key in keys)
-        where = f" under {model}" if numbers.several else ""
+        kind = "survey.agreement-under" if numbers.several else "survey.agreement"
         for chunk in _chunks(metrics):
             rows = (
                 Row(
@@ -97,15 +92,16 @@ def pair_tables(numbers: Numbers) -> tuple[Table, ...]:
                 )
                 for pair in pairs
             )
-            columns = ("Maps", *(numbers.metric(metric) for metric in chunk))
-            tables.append(_table(f"Agreement of the maps{where}, medians.", columns, rows))
+            columns = (phrase("survey.maps"), *(numbers.metric(metric) for metric in chunk))
+            tables.append(_table(phrase(kind, model=model), columns, rows))
     return tuple(table for table in tables if table)
 
 
 def _headed(numbers: Numbers, metric: str, subject: str) -> str:
     """Return the title of a number, with what it is of where the table does not say so."""
-    named = subject == PREDICTION or subject in numbers.survey.titles
-    return numbers.metric(metric) if named else f"{numbers.metric(metric)} {subject}"
+    if subject == PREDICTION or subject in numbers.survey.titles:
+        return numbers.metric(metric)
+    return f"{numbers.metric(metric)} {named('subject', subject)}"
 
 
 def _chunks(names: Sequence[str]) -> list[Sequence[str]]:
@@ -120,24 +116,19 @@ def comparison_table(numbers: Numbers, between: str) -> Table | None:
         (one for one in tested if one.p is not None),
         key=lambda one: (1.0 if one.p_adjusted is None else one.p_adjusted, one.p or 0.0),
     )
-    rows = (_difference(numbers, one) for one in shown[:MOST_ROWS])
-    caption = (
-        f"Paired differences between {between}, first minus second, with a bootstrap "
-        f"{100 * numbers.survey.criteria.confidence:.0f}% interval of the mean over the pictures. "
-        "Better: pictures on which the first is."
+    rows = (_difference(numbers, one) for one in shown[: numbers.survey.criteria.compared_most])
+    share = percent(numbers.survey.criteria.confidence)
+    caption = phrase(f"survey.differences-{between}", share=share)
+    within = "column.model" if between == "methods" else "column.of"
+    keys = (
+        "column.number",
+        "survey.first",
+        "survey.second",
+        within,
+        "survey.mean",
+        "survey.better",
     )
-    columns = ("Number", "First", "Second", _within(between), "Mean difference", "Better", "p")
-    return _table(caption, columns, rows)
-
-
-def significant(numbers: Numbers, between: str) -> list[Comparison]:
-    """Return the comparisons whose corrected p is small."""
-    limit = numbers.survey.criteria.significant
-    return [
-        one
-        for one in numbers.survey.comparisons
-        if one.between == between and one.p_adjusted is not None and one.p_adjusted <= limit
-    ]
+    return _table(caption, (*(phrase(key) for key in keys), "p"), rows)
 
 
 def doubt_table(numbers: Numbers) -> Table | None:
@@ -154,23 +145,22 @@ def doubt_table(numbers: Numbers) -> Table | None:
         )
         for doubt in numbers.survey.doubts
     )
-    columns = ("Number", "Of", "What is doubtful", "Model", "Values")
-    return _table("Numbers that cannot tell what they seem to tell.", columns, rows)
+    keys = ("column.number", "column.of", "survey.doubtful-what", "column.model", "survey.values")
+    return _table(phrase("survey.doubt-table"), tuple(phrase(key) for key in keys), rows)
 
 
 def _doubt(numbers: Numbers, doubt: Doubt) -> str:
     if doubt.kind == "derived":
-        return f"on every picture {doubt.relation}, of {numbers.metric(doubt.other)}"
-    return doubt.kind
-
-
-def _within(between: str) -> str:
-    return "Model" if between == "methods" else "Of"
+        relation, other = named("relation", doubt.relation), numbers.metric(doubt.other)
+        return phrase("survey.derived", relation=relation, other=other)
+    return phrase(f"doubt.{doubt.kind}")
 
 
 def _difference(numbers: Numbers, one: Comparison) -> Row:
     low, high = one.interval or (None, None)
-    interval = "" if low is None or high is None else f"{_signed(low)} to {_signed(high)}"
+    interval = ""
+    if low is not None and high is not None:
+        interval = phrase("range.both", low=signed(low), high=signed(high))
     methods = one.between == "methods"
     sides = [one.first, one.second]
     first, second = [numbers.title(side) for side in sides] if methods else sides
@@ -180,15 +170,11 @@ def _difference(numbers: Numbers, one: Comparison) -> Row:
             Cell(first),
             Cell(second),
             Cell(one.within if methods else numbers.title(one.within)),
-            Cell(DASH if one.mean is None else _signed(one.mean), detail=interval),
-            Cell(f"{one.better} of {one.pictures}"),
+            Cell(DASH if one.mean is None else signed(one.mean), detail=interval),
+            Cell(phrase("survey.better-of", number=one.better, of=one.pictures)),
             Cell(DASH if one.p_adjusted is None else probability(one.p_adjusted)),
         ),
     )
-
-
-def _signed(value: float) -> str:
-    return f"+{decimal(value)}" if value >= 0.0005 else decimal(value)
 
 
 def _first(summaries: Iterable[Summary]) -> dict[Key, Summary]:
@@ -203,7 +189,7 @@ def _cell(numbers: Numbers, summary: Summary | None) -> Cell:
     if summary is None:
         return Cell(DASH)
     if summary.median is None:
-        return Cell(DASH, detail=summary.note)
+        return Cell(DASH, detail=retold("note", summary.note))
     text = numbers.number(summary.metric, summary.median)
     doubts = _doubts_about(numbers, summary)
     details = [*_details(numbers, summary), *doubts]
@@ -222,17 +208,15 @@ def _doubts_about(numbers: Numbers, summary: Summary) -> tuple[str, ...]:
 
 def _details(numbers: Numbers, summary: Summary) -> list[str]:
     pictures = len({e.number for e in numbers.survey.reported if e.model == summary.model})
-    count = f"on {summary.pictures} of {pictures}" if summary.pictures != pictures else ""
+    some = summary.pictures != pictures
+    count = phrase("survey.on", number=summary.pictures, of=pictures) if some else ""
     place = summary.placement
-    better = f"better on {place.better} of {place.tested}" if place and place.tested else ""
+    better = ""
+    if place and place.tested:
+        better = phrase("survey.better-on", number=place.better, of=place.tested)
     # A control map among the control maps says nothing.
     placed = better if summary.subject not in CONTROLS else ""
     return [part for part in (numbers.spread(summary), count, placed) if part]
-
-
-def reading(numbers: Numbers) -> str:
-    """Return how the tables of medians are read."""
-    return READING.format(better=numbers.survey.criteria.better)
 
 
 def _table(caption: str, columns: Sequence[str], rows: Iterable[Row]) -> Table | None:

@@ -1,161 +1,274 @@
-"""The sentences of a survey; every number in them stands in its record."""
+"""The sentences of a survey: each with the facts it rests on, whose numbers stand in its record."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-from reportgen.facts.formats import count, counted, decimal, listed
-from reportgen.render.document import shortened
+from reportgen.facts.formats import decimal, short
+from reportgen.phrases import phrase, retold
+from reportgen.render.document import DASH, shortened
 from reportgen.render.survey_numbers import Numbers
-from reportgen.render.survey_tables import MOST_ROWS, significant
-from reportgen.surveys.comparison import NO_DIFFERENCE, TOO_FEW, family
-from reportgen.surveys.records import Comparison
+from reportgen.render.survey_told import Told, counting, joined, listing, tell
 
 NAME = 60
+BETWEEN = ("methods", "models")
 
 
-def summary(numbers: Numbers) -> tuple[str, ...]:
+def verdict(numbers: Numbers) -> Told:
+    """Return in one line what was explained, in how far maps are evidence, and the problems."""
+    clauses = (_reports(numbers), *_evidence(numbers), _problems(numbers))
+    return tell("survey.full-stop", {"words": joined("; ", clauses)})
+
+
+def summary(numbers: Numbers) -> tuple[Told, ...]:
     """Return what was done, what failed, and how many findings there are."""
-    return tuple(
-        sentence
-        for sentence in (
-            _scope(numbers),
-            _failures(numbers),
-            _passed_over(numbers),
-            _findings(numbers),
-            *_same(numbers),
-            _doubts(numbers),
-        )
-        if sentence
+    return (
+        _scope(numbers),
+        *_failures(numbers),
+        *_passed_over(numbers),
+        _findings(numbers),
+        *_same(numbers),
+        *_doubts(numbers),
     )
 
 
-def comparisons(numbers: Numbers, between: str) -> tuple[str, ...]:
+def medians(numbers: Numbers) -> tuple[Told, ...]:
+    """Return how the tables of medians are read, and what stands in none of them."""
+    refused = numbers.at("/totals/refused")
+    left = counting("survey.refused", refused)
+    return (
+        tell("survey.reading", {"better": numbers.at("/criteria/better", short)}),
+        *([tell("survey.settings-differ", {"numbers": left})] if numbers.totals.refused else []),
+        tell("survey.every-number", {"numbers": counting("survey.reports", _total(numbers))}),
+    )
+
+
+def differences(numbers: Numbers) -> tuple[Told, ...]:
     """Return how many paired comparisons were tested, how, and how many differ."""
-    survey = numbers.survey
-    made = [one for one in survey.comparisons if one.between == between]
-    if not made:
+    found = [one for between in BETWEEN for one in _comparisons(numbers, between)]
+    found += _unlike(numbers)
+    values = {
+        "kinds": counting("survey.method", numbers.at("/totals/methods")),
+        "number": counting("survey.model", numbers.at("/totals/models")),
+    }
+    return tuple(found) or (tell("survey.no-comparisons", values),)
+
+
+def doubtful(numbers: Numbers) -> tuple[Told, ...]:
+    """Return that nothing is doubtful, where that is so; a table says what is."""
+    if numbers.totals.doubts:
         return ()
-    tested = [one for one in made if one.p is not None]
-    if not tested:
-        return (_none_tested(numbers, made, between),)
-    clear = significant(numbers, between)
-    criteria = survey.criteria
-    sentences = [
-        f"{count(len(tested))} of {count(len(made))} paired comparisons between {between} could be "
-        f"tested; in {count(len(clear))} of them p is at most {criteria.significant} (Wilcoxon's "
-        "signed-rank test, after Holm's correction for the "
-        f"{listed(_sizes(numbers, between))} comparisons made together).",
-        f"Intervals are from {count(criteria.resamples)} bootstrap samples of the pictures; the "
-        "pictures are a sample only if they were chosen as one.",
-    ]
-    if len(tested) > MOST_ROWS:
-        sentences.append(f"The table shows the {MOST_ROWS} with the smallest p.")
-    return (*sentences, "All comparisons are in report.json.")
+    return (tell("survey.no-doubts", rests=[numbers.at("/totals/doubts")]),)
 
 
-def _none_tested(numbers: Numbers, made: Sequence[Comparison], between: str) -> str:
-    fewest = numbers.survey.criteria.fewest
-    few = sum(one.note == TOO_FEW for one in made)
-    equal = sum(one.note == NO_DIFFERENCE for one in made)
-    why = (
-        f"for {count(few)} of {count(len(made))} fewer than {fewest} pictures have both values, "
-        "and with fewer the smallest two-sided p of the signed-rank test is above 0.05"
-        if few
-        else "",
-        f"{count(equal)} of {count(len(made))} show no difference on any picture" if equal else "",
-    )
-    reasons = "; ".join(part for part in why if part) or "the values cannot be compared"
-    return f"No paired comparison between {between} could be tested: {reasons}."
+def making(numbers: Numbers) -> tuple[Told, ...]:
+    """Return the options and the cost."""
+    stated = "profile" in numbers.survey.provenance.config
+    values = {
+        "profile": numbers.at("/provenance/config/profile", str) if stated else Told(DASH),
+        "seed": numbers.at("/provenance/seed", str),
+        "device": numbers.at("/provenance/device", str),
+    }
+    passes = {way: numbers.at(f"/totals/{way}") for way in ("forward", "backward")}
+    return tell("survey.made-with", values), tell("survey.passes", passes)
 
 
-def _sizes(numbers: Numbers, between: str) -> list[str]:
-    """Return the size of each family of comparisons that are corrected together."""
-    sizes: dict[tuple[str, ...], int] = {}
-    for one in numbers.survey.comparisons:
-        if one.between == between and one.p is not None:
-            sizes[family(one)] = sizes.get(family(one), 0) + 1
-    return [count(size) for size in sizes.values()]
+def pages_note(numbers: Numbers) -> Told:
+    """Return the rule by which reports have a page in print."""
+    most = numbers.at("/criteria/printed_most")
+    if len(numbers.survey.reported) <= numbers.survey.criteria.printed_most:
+        return tell("survey.all-printed", {"most": most})
+    title = Told(phrase("survey.section-1"))
+    return tell("survey.named-printed", {"most": most, "title": title})
 
 
-def unlike(numbers: Numbers) -> str:
+def value_of(numbers: Numbers, place: int) -> Told:
+    """Return in words what a rule ranks its picture by; ``place`` is that in ``Survey.named``."""
+    rule = numbers.survey.named[place].rule
+    return tell(f"survey.value-{rule}", {"value": numbers.at(f"/named/{place}/value", decimal)})
+
+
+def none_named(numbers: Numbers) -> Told:
+    """Return why a rule names no picture."""
+    return tell("survey.none-named", rests=[numbers.at("/totals/explained")])
+
+
+def _total(numbers: Numbers) -> Told:
+    return numbers.at("/totals/reports")
+
+
+def _reports(numbers: Numbers) -> Told:
+    """Return the clause on what was explained: pictures, or reports under several models."""
+    if not numbers.several:
+        values = {"number": numbers.at("/totals/explained"), "of": numbers.at("/totals/pictures")}
+        return tell("survey.line-explained", values)
+    values = {
+        "number": _total(numbers),
+        "of": numbers.at("/totals/asked"),
+        "pictures": counting("survey.given", numbers.at("/totals/pictures")),
+        "models": counting("survey.model", numbers.at("/totals/models")),
+    }
+    return tell("survey.line-reports", values)
+
+
+def _evidence(numbers: Numbers) -> tuple[Told, ...]:
+    """Return the clause on whether maps are evidence; none where the record does not say so."""
+    totals = numbers.totals
+    if totals.judged is None:
+        return ()
+    judged = numbers.at("/totals/judged")
+    if not totals.judged:
+        return (tell("survey.line-not-judged", rests=[judged]),)
+    if not totals.beating:
+        rests = [numbers.at("/totals/beating")]
+        return (tell("survey.line-no-maps", {"made": judged}, rests),)
+    values = {
+        "better": numbers.at("/totals/beating"),
+        "made": judged,
+        "number": numbers.at("/totals/evident"),
+        "of": _total(numbers),
+    }
+    return (tell("survey.line-maps", values),)
+
+
+def _problems(numbers: Numbers) -> Told:
+    return _found(numbers, "survey.line-problems", "survey.line-no-problems")
+
+
+def _findings(numbers: Numbers) -> Told:
+    return _found(numbers, "survey.findings", "survey.no-problems")
+
+
+def _found(numbers: Numbers, some: str, none: str) -> Told:
+    """Return the phrase ``some`` or ``none`` with the problems and cautions of all reports."""
+    values = {
+        "problems": counting("problem", numbers.at("/totals/problems")),
+        "cautions": counting("caution", numbers.at("/totals/cautions")),
+    }
+    if not numbers.totals.problems:
+        return tell(none, values)
+    where = {"number": numbers.at("/totals/troubled"), "of": _total(numbers)}
+    return tell(some, {**values, **where})
+
+
+def _comparisons(numbers: Numbers, between: str) -> Iterator[Told]:
+    """Yield how many comparisons ``between`` methods or models were tested, how, and the result."""
+    survey = numbers.survey
+    for place, one in enumerate(numbers.totals.compared):
+        if one.between != between:
+            continue
+        if not one.tested:
+            yield _none_tested(numbers, place)
+            continue
+        yield _tested(numbers, place)
+        yield tell("survey.bootstrap", {"resamples": numbers.at("/criteria/resamples")})
+        if one.tested > survey.criteria.compared_most:
+            yield tell("survey.most-rows", {"most": numbers.at("/criteria/compared_most")})
+        yield tell("survey.all-comparisons", rests=[numbers.at(f"/totals/compared/{place}/made")])
+
+
+def _tested(numbers: Numbers, place: int) -> Told:
+    one, where = numbers.totals.compared[place], f"/totals/compared/{place}"
+    sizes = [numbers.at(f"{where}/families/{index}") for index in range(len(one.families))]
+    values = {name: numbers.at(f"{where}/{name}") for name in ("tested", "made", "clear")}
+    values["significant"] = numbers.at("/criteria/significant", short)
+    values["sizes"] = listing(sizes)
+    return tell(f"survey.tested-{one.between}", values)
+
+
+def _none_tested(numbers: Numbers, place: int) -> Told:
+    one, where = numbers.totals.compared[place], f"/totals/compared/{place}"
+    made = numbers.at(f"{where}/made")
+    reasons = []
+    if one.few:
+        values = {"number": numbers.at(f"{where}/few"), "of": made}
+        values["fewest"] = numbers.at("/criteria/fewest")
+        values["significant"] = numbers.at("/criteria/significant", short)
+        reasons.append(tell("survey.too-few", values))
+    if one.equal:
+        values = {"number": numbers.at(f"{where}/equal"), "of": made}
+        reasons.append(tell("survey.no-difference", values))
+    why = joined("; ", reasons or [tell("survey.not-comparable", rests=[made])])
+    return tell(f"survey.none-tested-{one.between}", {"reasons": why})
+
+
+def _unlike(numbers: Numbers) -> list[Told]:
     """Return how many comparisons between models were not made, and why."""
-    notes = [one.note for one in numbers.survey.comparisons if one.note.startswith("not compared")]
-    kinds = {note: notes.count(note) for note in notes}
-    return "; ".join(f"{counted(n, 'number', 'numbers')} {note}" for note, n in kinds.items())
+    parts = [
+        tell(
+            "survey.unlike",
+            {
+                "numbers": counting("survey.number", numbers.at(f"/totals/unlike/{n}/numbers")),
+                "note": numbers.at(f"/totals/unlike/{n}/note", _retold),
+            },
+        )
+        for n in range(len(numbers.totals.unlike))
+    ]
+    return [tell("survey.full-stop", {"words": joined("; ", parts)})] if parts else []
 
 
-def _scope(numbers: Numbers) -> str:
-    survey = numbers.survey
-    explained = len({entry.number for entry in survey.reported})
-    models = listed(shortened(model.key, NAME) for model in survey.models)
-    titles = tuple(survey.titles.values())
-    return (
-        f"{count(explained)} {'picture was' if explained == 1 else 'pictures were'} explained "
-        f"with {counted(len(survey.models), 'model', 'models')} ({models}) and "
-        f"{counted(len(titles), 'method', 'methods')} ({listed(titles)})."
+def _retold(note: str) -> str:
+    return retold("note", note)
+
+
+def _scope(numbers: Numbers) -> Told:
+    models = range(len(numbers.survey.models))
+    keys = [key.replace("~", "~0").replace("/", "~1") for key in numbers.survey.titles]
+    return tell(
+        "survey.scope",
+        {
+            "pictures": counting("survey.explained", numbers.at("/totals/explained")),
+            "number": counting("survey.model", numbers.at("/totals/models")),
+            "models": listing(_model(numbers, f"/models/{place}/key") for place in models),
+            "kinds": counting("survey.method", numbers.at("/totals/methods")),
+            "methods": listing(numbers.at(f"/titles/{key}", str) for key in keys),
+        },
     )
 
 
-def _failures(numbers: Numbers) -> str:
+def _model(numbers: Numbers, pointer: str) -> Told:
+    return numbers.at(pointer, lambda key: shortened(key, NAME))
+
+
+def _failures(numbers: Numbers) -> list[Told]:
     """Return how many pictures have no report at all, and how many more reports are missing."""
-    survey = numbers.survey
-    lost = {e.number for e in survey.failed} - {e.number for e in survey.reported}
-    further = sum(entry.number not in lost for entry in survey.failed)
-    parts = (
-        f"{len(lost)} of {survey.pictures} pictures could not be explained" if lost else "",
-        f"{further} of {len(survey.entries)} reports could not be made" if further else "",
-    )
-    words = "; ".join(part for part in parts if part)
-    return f"{words}; the table of pictures says why." if words else ""
+    parts = [
+        tell(
+            f"survey.{kind}",
+            {"number": numbers.at(f"/totals/{kind}"), "of": numbers.at(f"/totals/{of}")},
+        )
+        for kind, of in (("lost", "pictures"), ("further", "asked"))
+        if getattr(numbers.totals, kind)
+    ]
+    return [tell("survey.failed", {"words": joined("; ", parts)})] if parts else []
 
 
-def _passed_over(numbers: Numbers) -> str:
-    number = numbers.survey.passed_over
-    if not number:
-        return ""
-    files = counted(number, "other file was", "other files were")
-    return f"{files} passed over, taken for no pictures by the ending of the name."
+def _passed_over(numbers: Numbers) -> list[Told]:
+    if not numbers.survey.passed_over:
+        return []
+    files = counting("survey.other-files", numbers.at("/passed_over"))
+    return [tell("survey.passed-over", {"files": files})]
 
 
-def _findings(numbers: Numbers) -> str:
-    reported = numbers.survey.reported
-    problems = sum(entry.problems for entry in reported)
-    cautions = sum(entry.cautions for entry in reported)
-    troubled = sum(entry.problems > 0 for entry in reported)
-    where = f", in {count(troubled)} of {count(len(reported))} reports," if problems else ""
-    return (
-        f"The reports hold {counted(problems, 'problem', 'problems')}{where} and "
-        f"{counted(cautions, 'caution', 'cautions')}."
-    )
-
-
-def _same(numbers: Numbers) -> list[str]:
+def _same(numbers: Numbers) -> list[Told]:
     return [
-        f"{shortened(one.first, NAME)} and {shortened(one.second, NAME)} explain the same class "
-        f"on {one.same} of {one.pictures} pictures."
-        for one in numbers.survey.same
+        tell(
+            "survey.same-class",
+            {
+                "first": _model(numbers, f"/same/{place}/first"),
+                "second": _model(numbers, f"/same/{place}/second"),
+                "number": numbers.at(f"/same/{place}/same"),
+                "of": numbers.at(f"/same/{place}/pictures"),
+            },
+        )
+        for place, one in enumerate(numbers.survey.same)
         if one.pictures
     ]
 
 
-def _doubts(numbers: Numbers) -> str:
-    number = len(numbers.survey.doubts)
-    if not number:
-        return ""
-    return (
-        f"{counted(number, 'number is', 'numbers are')} doubtful: constant, derived from another, "
-        "or outside the range; section 4 lists them."
-    )
-
-
-def value_of(rule: str, value: float) -> str:
-    """Return what a rule ranks a picture by, in words."""
-    return _VALUES[rule].format(decimal(value))
-
-
-_VALUES = {
-    "disagreement": "mean IoU {}",
-    "fidelity": "{} standard deviations",
-    "stability": "max-sensitivity {}",
-}
+def _doubts(numbers: Numbers) -> list[Told]:
+    if not numbers.totals.doubts:
+        return []
+    many = counting("survey.doubtful", numbers.at("/totals/doubts"))
+    title = Told(phrase("survey.section-4"))
+    return [tell("survey.doubts", {"numbers": many, "title": title})]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reportgen.render.document import Alert, Entry, Panel, Part
+from reportgen.render.document import Line as Sentence
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Card:
     """One picture that a rule named: what it ranks by, the picture, and its maps."""
 
     link: Link
-    value: str
+    value: Sentence
     prediction: str
     picture: Panel | None
     maps: tuple[Panel, ...]
@@ -33,16 +34,17 @@ class Group:
     title: str
     rule: str
     cards: tuple[Card, ...]
-    note: str = ""
+    note: Sentence | None = None
 
 
 @dataclass(frozen=True)
 class Line:
-    """The row of one picture under one model."""
+    """The row of one picture under one model, and below it the verdict of its report."""
 
     link: Link
     cells: tuple[str, ...]
     note: str = ""
+    verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Page:
 class SurveyDocument:
     """A whole survey, ready for the templates; ``pages`` is empty on a screen.
 
-    ``columns`` are those of the table of pictures, whose rows are ``lines``.
+    ``columns`` are those of the table of pictures, whose rows are ``lines``; ``facts`` has the
+    table of what the sentences rest on.
     """
 
     title: str
@@ -73,10 +76,12 @@ class SurveyDocument:
     running: str
     created: str
     generator: str
-    summary: tuple[str, ...]
+    verdict: Sentence
+    summary: tuple[Sentence, ...]
     groups: tuple[Group, ...]
     parts: tuple[Part, ...]
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
     pages: tuple[Page, ...]
-    pages_note: str
+    pages_note: Sentence | None
+    facts: Part

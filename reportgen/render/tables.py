@@ -7,47 +7,27 @@ from collections.abc import Sequence
 import numpy as np
 
 from reportgen.facts import LAYER_CHECKS, fact_name
+from reportgen.facts.cards import worded_quantity
+from reportgen.phrases import named, phrase
 from reportgen.records import Attribution, ClassScore, Prediction, Quantity
 from reportgen.render.document import DASH, Block, Cell, Heading, Row, Stated, Strip, Table
 from reportgen.render.figures import NOISES, Source
-from reportgen.render.lookup import ARROWS
+from reportgen.render.lookup import ARROWS, worded_direction
 
 SEVERITIES = range(1, 6)
 TOP = 5
-FIDELITY = {
-    "deletion_auc": "Deletion AUC",
-    "insertion_auc": "Insertion AUC",
-    "sensitivity": "Max-sensitivity",
-    "self_check": "Self-check",
-}
-PLACE = {
-    "location": "Location",
-    "area_share": "Relevance in top pixels",
-    "resolution": "Resolution",
-}
-IDENTITY = {
-    "model.name": "Model",
-    "model.format": "File format",
-    "model.architecture": "Architecture",
-    "model.parameters": "Parameters",
-    "model.classes": "Classes",
-    "model.head": "Head",
-    "model.device": "Device",
-    "image.name": "Picture",
-    "image.size": "Picture size",
-    "image.input_size": "Input size",
-}
-LAYER = {
-    "name": "Name",
-    "grid": "Places, down x across",
-    "layout": "Order of the axes",
-    "channels": "Channels",
-    **LAYER_CHECKS,
-}
+FIDELITY = ("deletion_auc", "insertion_auc", "sensitivity", "self_check")
+PLACE = ("location", "area_share", "resolution")
+IDENTITY = (
+    "model.name", "model.format", "model.architecture", "model.parameters", "model.classes",
+    "model.head", "model.device", "image.name", "image.size", "image.input_size",
+)  # fmt: skip
+LAYER = ("name", "grid", "layout", "channels", *LAYER_CHECKS)
+LOOKED_AT = {"layer": "column.layer-looked-at", "layer.runner_up": "column.runner-up"}
 ROTATION = {
-    "positive": ("Positive angles", "rotation.positive", "rotation.positive.class"),
-    "negative": ("Negative angles", "rotation.negative", "rotation.negative.class"),
-    "first": ("The first of both", "rotation.first", "rotation.first_class"),
+    "positive": ("rotation.positive", "rotation.positive.class"),
+    "negative": ("rotation.negative", "rotation.negative.class"),
+    "first": ("rotation.first", "rotation.first_class"),
 }
 SHADES = 6
 WIDEST_HALF = 6
@@ -57,23 +37,23 @@ WIDEST = 6
 def top_classes(source: Source) -> Table:
     """Return the first five classes with their probabilities."""
     rows = (_class_row(source, i, score) for i, score in enumerate(_top(source), start=1))
-    kind = "labels" if source.several else "classes"
-    caption = f"The {kind} with the highest probability."
-    return Table(caption, ("Rank", "Class", "Probability"), tuple(rows), "half ranks")
+    caption = phrase("table.top-labels" if source.several else "table.top-classes")
+    columns = (phrase("column.rank"), phrase("column.class"), phrase("column.probability"))
+    return Table(caption, columns, tuple(rows), "half ranks")
 
 
 def identity(source: Source) -> Table:
     """Return what the model and the picture are."""
-    rows = (Row(title, (source.facts.cell(name),)) for name, title in IDENTITY.items())
-    return Table("Model and picture.", ("What", "Value"), tuple(rows), "half list")
+    rows = (Row(phrase(f"identity.{name}"), (source.facts.cell(name),)) for name in IDENTITY)
+    columns = (phrase("column.what"), phrase("column.value"))
+    return Table(phrase("table.identity"), columns, tuple(rows), "half list")
 
 
 def strip(source: Source, attribution: Attribution) -> Strip:
     """Return the numbers of one method, each beside the same number of the random control."""
     method = attribution.method
-    names = {**PLACE, **({"layer": "Layer"} if f"{method}.layer" in source.facts else {})}
-    found = (_stated(source, method, key, title) for key, title in {**FIDELITY, **names}.items())
-    return Strip(tuple(found))
+    keys = (*FIDELITY, *PLACE, *(("layer",) if f"{method}.layer" in source.facts else ()))
+    return Strip(tuple(_stated(source, method, key) for key in keys))
 
 
 def layer(source: Source, attribution: Attribution) -> Table | None:
@@ -81,14 +61,13 @@ def layer(source: Source, attribution: Attribution) -> Table | None:
     looking = [a for a in source.report.attributions if "layer" in a.settings]
     if "layer.name" not in source.facts or looking[:1] != [attribution]:
         return None
-    roles = {"Layer looked at": "layer", "Runner-up": "layer.runner_up"}
-    shown = {title: role for title, role in roles.items() if f"{role}.name" in source.facts}
+    shown = [role for role in LOOKED_AT if f"{role}.name" in source.facts]
     rows = (
-        Row(title, tuple(source.facts.cell(f"{role}.{key}") for role in shown.values()))
-        for key, title in LAYER.items()
+        Row(phrase(f"layer.{key}"), tuple(source.facts.cell(f"{role}.{key}") for role in shown))
+        for key in LAYER
     )
-    caption = "Self-test of the layer that class activation maps look at."
-    return Table(caption, ("Check", *shown), tuple(rows), "whole")
+    columns = (phrase("column.check"), *(phrase(LOOKED_AT[role]) for role in shown))
+    return Table(phrase("table.layer"), columns, tuple(rows), "whole")
 
 
 def comparison(source: Source) -> Table:
@@ -97,8 +76,8 @@ def comparison(source: Source) -> Table:
         Row(a.card.title, tuple(source.facts.cell(f"{a.method}.{key}") for key in PLACE))
         for a in source.report.attributions
     )
-    caption = "Where each map lies and how fine it is."
-    return Table(caption, ("Method", *PLACE.values()), tuple(rows), "whole")
+    columns = (phrase("column.method"), *(phrase(f"column.{key}") for key in PLACE))
+    return Table(phrase("table.comparison"), columns, tuple(rows), "whole")
 
 
 def fidelity(source: Source) -> Table:
@@ -107,15 +86,8 @@ def fidelity(source: Source) -> Table:
     rows = [_fidelity_row(source, subject, quiet=False) for subject in methods]
     rows += [_fidelity_row(source, subject, quiet=True) for subject in source.controls]
     subjects = [*methods, *source.controls]
-    columns = (_headed(source, title, key, subjects) for key, title in FIDELITY.items())
-    return Table(
-        "Fidelity of each map; a map is evidence where it does better than the controls. "
-        "↓ lower is better, ↑ higher is better. Below a value: how many smooth random maps it is "
-        "better than, and its distance from their mean in standard deviations (z).",
-        ("Map", *columns),
-        tuple(rows),
-        "whole",
-    )
+    columns = (phrase("column.map"), *(_headed(source, key, subjects) for key in FIDELITY))
+    return Table(phrase("table.fidelity"), columns, tuple(rows), "whole")
 
 
 def numbers(source: Source, category: str) -> list[Block]:
@@ -131,7 +103,7 @@ def numbers(source: Source, category: str) -> list[Block]:
         for start in range(0, len(methods), WIDEST)
         if (table := _numbers(source, category, quantities, methods[start : start + WIDEST]))
     ]
-    return [Heading(category[:1].upper() + category[1:]), *found] if found else []
+    return [Heading(_capital(named("category", category))), *found] if found else []
 
 
 def _numbers(
@@ -142,13 +114,15 @@ def _numbers(
         return None
     kinds = tuple(source.facts.cell(f"{method}.granularity") for method in methods)
     return Table(
-        f"{category[:1].upper()}{category[1:]}. ↓ lower is better, ↑ higher is better. Below a "
-        "value: how many of the control maps it is better than, and its distance from their mean "
-        "in standard deviations (z). Compare maps of one granularity only.",
-        ("Number", *(source.title(method) for method in methods)),
-        (Row("Granularity", kinds), *rows),
+        phrase("table.numbers", category=_capital(named("category", category))),
+        (phrase("column.number"), *(source.title(method) for method in methods)),
+        (Row(phrase("column.granularity"), kinds), *rows),
         "whole numbers",
     )
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _number_rows(source: Source, quantity: Quantity, methods: list[str]) -> list[Row]:
@@ -159,9 +133,10 @@ def _number_rows(source: Source, quantity: Quantity, methods: list[str]) -> list
     arrow = ARROWS.get(quantity.direction, "")
     cells = tuple(source.facts.cell(name, detail=_rank(source, name)) for name in names)
     verdicts = [f"{name}.verdict" for name in names]
-    rows = [Row(f"{quantity.title} {arrow}".strip(), cells)]
+    rows = [Row(f"{worded_quantity(quantity).title} {arrow}".strip(), cells)]
     if any(name in source.facts for name in verdicts):
-        rows.append(Row("Verdict on it", tuple(source.facts.cell(name) for name in verdicts)))
+        cells = tuple(source.facts.cell(name) for name in verdicts)
+        rows.append(Row(phrase("column.verdict"), cells))
     return rows
 
 
@@ -184,7 +159,7 @@ def agreement(source: Source, metric: str, caption: str, signed: bool) -> Table 
         Row(title, tuple(_pair(source, metric, i, j, shade(values[i, j])) for j in _range(titles)))
         for i, title in enumerate(titles)
     )
-    columns = ("Method", *(str(i + 1) for i in _range(titles)))
+    columns = (phrase("column.method"), *(str(i + 1) for i in _range(titles)))
     return Table(
         caption, columns, rows, "half matrix" if len(rows) <= WIDEST_HALF else "dense matrix"
     )
@@ -193,36 +168,23 @@ def agreement(source: Source, metric: str, caption: str, signed: bool) -> Table 
 def rotation(source: Source) -> Table:
     """Return the angles at which the prediction first changes, and what it changes to."""
     rows = (
-        Row(title, tuple(source.facts.cell(name) for name in names))
-        for title, *names in ROTATION.values()
+        Row(phrase(f"rotation.{side}"), tuple(source.facts.cell(name) for name in names))
+        for side, names in ROTATION.items()
     )
-    step = source.facts.text("rotation.step")
-    changed = "whether the label holds" if source.several else "the top class"
-    caption = f"Smallest rotation that changes {changed}. Grid of the search: {step}."
-    new = "New answer" if source.several else "New top class"
-    columns = ("Direction", "Smallest angle", new)
-    return Table(caption, columns, tuple(rows), "whole")
+    kind, step = "label" if source.several else "class", source.facts.text("rotation.step")
+    columns = ("column.direction", "column.angle", f"column.new-{kind}")
+    caption = phrase(f"table.rotation-{kind}", step=step)
+    return Table(caption, tuple(phrase(key) for key in columns), tuple(rows), "whole")
 
 
 def noise(source: Source) -> Table:
     """Return the share of probability kept for each noise and severity, with the flips."""
-    rows = (Row(title, tuple(_noise_cells(source, kind))) for kind, title in NOISES.items())
-    return Table(
-        _NOISE_OF_LABEL if source.several else _NOISE_OF_CLASS,
-        ("Noise", *(f"Severity {level}" for level in SEVERITIES)),
-        tuple(rows),
-        "right whole",
+    rows = (
+        Row(phrase(f"noise-title.{kind}"), tuple(_noise_cells(source, kind))) for kind in NOISES
     )
-
-
-_NOISE_OF_CLASS = (
-    "Share of the top class's probability that is kept under noise; below it, the share of noisy "
-    "copies whose top class is another."
-)
-_NOISE_OF_LABEL = (
-    "Share of the label's probability that is kept under noise; below it, the share of noisy "
-    "copies on which it is on the other side of the threshold."
-)
+    severities = (phrase("column.severity", level=level) for level in SEVERITIES)
+    caption = phrase("table.noise-label" if source.several else "table.noise-class")
+    return Table(caption, (phrase("column.noise"), *severities), tuple(rows), "right whole")
 
 
 def has_any(source: Source, *prefixes: str) -> bool:
@@ -245,22 +207,18 @@ def _role(prediction: Prediction, score: ClassScore) -> str:
     """Return what part a class has in what is explained, if any."""
     contrast = prediction.contrast
     if contrast is not None:
-        return {contrast.first.index: "why", contrast.second.index: "and not"}.get(score.index, "")
-    return "explained class" if score.index == prediction.target.index else ""
+        roles = {contrast.first.index: "role.why", contrast.second.index: "role.and-not"}
+    else:
+        roles = {prediction.target.index: "role.explained"}
+    return phrase(roles[score.index]) if score.index in roles else ""
 
 
-def _stated(source: Source, method: str, key: str, title: str) -> Stated:
+def _stated(source: Source, method: str, key: str) -> Stated:
     name = f"{method}.{key}"
-    direction = source.facts.arrow(name)
-    rank = _rank(source, name)
-    yardstick = f"better than {rank}" if rank else ""
-    return Stated(
-        f"{title} {direction}".strip(), source.facts.cell(name), _words(direction), yardstick
-    )
-
-
-def _words(arrow: str) -> str:
-    return next((words for words, sign in ARROWS.items() if sign == arrow), "")
+    direction, rank = source.facts.direction(name), _rank(source, name)
+    title = f"{phrase(f'column.{key}')} {ARROWS.get(direction, '')}".strip()
+    yardstick = phrase("better-than", rank=rank) if rank else ""
+    return Stated(title, source.facts.cell(name), worded_direction(direction), yardstick)
 
 
 def _fidelity_row(source: Source, subject: str, quiet: bool) -> Row:
@@ -269,9 +227,9 @@ def _fidelity_row(source: Source, subject: str, quiet: bool) -> Row:
     return Row(source.title(subject), cells, quiet=quiet)
 
 
-def _headed(source: Source, title: str, key: str, subjects: Sequence[str]) -> str:
-    arrow = source.facts.arrow(*(f"{subject}.{key}" for subject in subjects))
-    return f"{title} {arrow}".strip()
+def _headed(source: Source, key: str, subjects: Sequence[str]) -> str:
+    direction = source.facts.direction(*(f"{subject}.{key}" for subject in subjects))
+    return f"{phrase(f'column.{key}')} {ARROWS.get(direction, '')}".strip()
 
 
 def _range(items: Sequence[str]) -> range:

@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
+from reportgen.facts.formats import counted
+from reportgen.phrases import phrase
 from reportgen.records import Finding, Severity
 from reportgen.render import figures
 from reportgen.render.document import DASH, Alert, Entry, Line, Verdict, shortened
 from reportgen.render.figures import Source
+from reportgen.render.narrated import narration_lines
 
 ORDER: tuple[Severity, ...] = ("problem", "caution", "note", "pass")
 
 # What fits on the first page beside the pictures, in characters where it is text; the rest stands
 # in full further on. LINE is what the end of a statement takes that fills no line.
 ROOM = 1500
-LINE = 60
-STATEMENT = 230
+LINE = 80
 MAPS = 6
 LABEL = 90
 DETAIL = 110
-SENTENCES = 3
-
-
-_KICKERS = {False: "Prediction", True: "Explained label"}
+SENTENCES = 4
 
 
 def verdict(source: Source) -> Verdict:
     """Return the first page of the report."""
     maps = figures.thumbnails(source)
-    brief = _that_fit(_brief(source, finding) for finding in _worst_first(source))
+    narration = narration_lines(source.report.narration)
+    told = _that_fit(_briefly(source), ROOM - sum(len(line) for line in narration))
+    line = source.report.verdict
     return Verdict(
+        line=source.facts.line(line) if line else None,
+        narration=narration,
         kicker=_kicker(source),
         label=shortened(source.facts.text("prediction.label"), LABEL),
         probability=source.facts.cell("prediction.probability"),
         details=_details(source),
         picture=figures.picture_panel(source),
         maps=maps[:MAPS],
-        maps_note=_more(len(maps) - MAPS, "map", "in the sections"),
+        maps_note=_more(len(maps) - MAPS, "more-maps"),
         agreement=_agreement(source),
-        alerts=brief,
-        alerts_note=_more(len(source.report.findings) - len(brief), "finding", "in appendix C"),
+        alerts=told,
+        alerts_note=_more(_untold(source, told), "more-findings"),
     )
 
 
@@ -52,19 +55,18 @@ def alerts(source: Source) -> tuple[Alert, ...]:
 def _kicker(source: Source) -> str:
     prediction = source.report.prediction
     if prediction.contrast is not None:
-        return "Explained contrast, chosen by option"
-    kind = "label" if source.several else "class"
-    chosen = prediction.target_source == "option"
-    return f"Explained {kind}, chosen by option" if chosen else _KICKERS[source.several]
+        return phrase("kicker.contrast")
+    chosen = "chosen-" if prediction.target_source == "option" else ""
+    return phrase(f"kicker.{chosen}{'label' if source.several else 'class'}")
 
 
 def _details(source: Source) -> tuple[Entry, ...]:
     """Return the lines below the probability: the rival class, or the other labels that hold."""
     entries = (
-        Entry("Why", _class(source, "first")),
-        Entry("And not", _class(source, "second")),
+        Entry(phrase("first.why"), _class(source, "first")),
+        Entry(phrase("first.and-not"), _class(source, "second")),
         *(_labels(source) if source.several else _rivals(source)),
-        Entry("Score", source.facts.text("prediction.score")),
+        Entry(phrase("first.score"), source.facts.text("prediction.score")),
     )
     return tuple(entry for entry in entries if not entry.text.startswith(DASH))
 
@@ -72,23 +74,29 @@ def _details(source: Source) -> tuple[Entry, ...]:
 def _rivals(source: Source) -> tuple[Entry, ...]:
     chosen = source.report.prediction.target_source == "option"
     return (
-        *([Entry("Top class", _class(source, "top1"))] if chosen else []),
-        Entry("Runner-up", _class(source, "top2")),
-        Entry("Margin", source.facts.text("prediction.margin")),
+        *([Entry(phrase("first.top-class"), _class(source, "top1"))] if chosen else []),
+        Entry(phrase("first.runner-up"), _class(source, "top2")),
+        Entry(phrase("first.margin"), source.facts.text("prediction.margin")),
     )
 
 
 def _labels(source: Source) -> tuple[Entry, ...]:
     count, held = (source.facts.text(f"prediction.{name}") for name in ("held", "holding"))
     return (
-        Entry("Threshold", source.facts.text("prediction.threshold")),
-        Entry("Labels that hold", shortened(f"{count}: {held}", DETAIL)),
+        Entry(phrase("first.threshold"), source.facts.text("prediction.threshold")),
+        Entry(
+            phrase("first.holding"), shortened(phrase("first.held", count=count, held=held), DETAIL)
+        ),
     )
 
 
 def _class(source: Source, place: str) -> str:
     label = shortened(source.facts.text(f"prediction.{place}.label"), DETAIL)
-    return f"{label}, {source.facts.text(f'prediction.{place}.probability')}"
+    return phrase(
+        "first.class",
+        label=label,
+        probability=source.facts.text(f"prediction.{place}.probability"),
+    )
 
 
 def _agreement(source: Source) -> tuple[Line, ...]:
@@ -108,20 +116,32 @@ def _alert(source: Source, finding: Finding) -> Alert:
     return Alert(finding.severity, statement, finding.threshold, finding.rule, subject)
 
 
-def _brief(source: Source, finding: Finding) -> Alert:
-    marks = source.facts.marks(finding.facts)
-    return Alert(finding.severity, Line(shortened(finding.statement, STATEMENT), marks))
+def _briefly(source: Source) -> Iterator[Alert]:
+    """Yield the short sentence of each rule; of a report that has none, every statement."""
+    told = any(finding.brief for finding in source.report.findings)
+    for finding in _worst_first(source):
+        if finding.brief is not None:
+            yield Alert(finding.severity, source.facts.line(finding.brief), rule=finding.rule)
+        elif not told:
+            yield _alert(source, finding)
 
 
-def _that_fit(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
-    """Return as many of the first alerts as the first page has room for."""
+def _untold(source: Source, told: tuple[Alert, ...]) -> int:
+    """Return how many findings the alerts do not speak of; a short sentence speaks of its rule."""
+    findings = source.report.findings
+    if not any(finding.brief for finding in findings):
+        return len(findings) - len(told)
+    rules = {alert.rule for alert in told}
+    return sum(finding.rule not in rules for finding in findings)
+
+
+def _that_fit(alerts: Iterable[Alert], room: int) -> tuple[Alert, ...]:
+    """Return as many of the first alerts as ``room``, in characters, is enough for."""
     found = tuple(alerts)
     used = accumulate(len(alert.statement.text) + LINE for alert in found)
-    return found[: sum(total <= ROOM for total in used)]
+    return found[: sum(total <= room for total in used)]
 
 
-def _more(count: int, noun: str, place: str) -> str:
+def _more(count: int, things: str) -> str:
     """Return that ``count`` more stand elsewhere, or nothing."""
-    if count <= 0:
-        return ""
-    return f"{count} more {noun}{'s' if count > 1 else ''} {place}."
+    return counted(count, things) if count > 0 else ""

@@ -16,6 +16,7 @@ from reportgen.surveys.tally import Column, Key, Tally
 
 TOO_FEW = "too few pictures for a test"
 NO_DIFFERENCE = "no difference on any picture"
+NOT_COMPARED = "not compared"
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ def _unlike(tally: Tally, a: Key, b: Key) -> str:
     """Return why two models' values are not subtracted, or nothing where they are."""
     sizes = [tally.models[key.model].preprocessing.crop for key in (a, b)]
     if sizes[0] != sizes[1]:
-        return "not compared: the input sizes differ"
-    return "not compared: the settings differ" if a.settings != b.settings else ""
+        return f"{NOT_COMPARED}: the input sizes differ"
+    return f"{NOT_COMPARED}: the settings differ" if a.settings != b.settings else ""
 
 
 def _pair(bare: Comparison, first: Column, second: Column) -> _Pair:

@@ -25,8 +25,6 @@ class Rule:
     """
 
     key: str
-    title: str
-    statement: str
     metric: str
     of: Sizes
     pool: Callable[[Sequence[float]], float]
@@ -36,8 +34,6 @@ class Rule:
 RULES: tuple[Rule, ...] = (
     Rule(
         key="disagreement",
-        title="Where the maps disagree most",
-        statement="The lowest mean IoU over all pairs of methods.",
         metric=OVERLAP,
         of=lambda column: column.numbers,
         pool=fmean,
@@ -45,17 +41,12 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         key="fidelity",
-        title="Where fidelity is worst",
-        statement="The highest deletion AUC, in standard deviations from that of the smooth random "
-        "maps, mean over the methods; below 0 the maps do better than random ones.",
         metric=FIDELITY,
         of=lambda column: column.zs,
         pool=fmean,
     ),
     Rule(
         key="stability",
-        title="Where the maps are least stable",
-        statement="The largest max-sensitivity of any method.",
         metric=STABILITY,
         of=lambda column: column.numbers,
         pool=max,

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from reportgen.records import ModelRecord, Provenance, Quantity, Record, Run
 
-SURVEY_VERSION: Literal["survey-1.0"] = "survey-1.0"
+SURVEY_VERSION: Literal["survey-1.1"] = "survey-1.1"
 
 Doubtful = Literal["same in all models", "same in all pictures", "outside its range", "derived"]
 
@@ -24,7 +24,8 @@ class Criteria(Record):
 
     ``fewest`` is the number of differences from which on they are put to a test: with fewer, the
     smallest two-sided p of the signed-rank test is above 0.05. ``better`` is the largest p at which
-    a map counts as better than the null maps.
+    a map counts as better than the null maps; ``compared_most`` is how many comparisons a table
+    shows.
     """
 
     fewest: int = 6
@@ -35,6 +36,7 @@ class Criteria(Record):
     named_share: float = 1 / 3
     named_most: int = 3
     printed_most: int = 20
+    compared_most: int = 40
 
 
 class SurveyedModel(Record):
@@ -49,7 +51,9 @@ class Entry(Record):
 
     ``folder`` is where its report lies, relative to the survey's; "" where there is none, and
     ``reason`` then says why. ``label`` and ``probability`` in [0, 1] are of the class explained.
-    ``problems`` and ``cautions`` count the findings, ``skipped`` the steps that were not made.
+    ``problems`` and ``cautions`` count the findings, ``skipped`` the steps that were not made. Of
+    ``judged`` maps, ``beating`` do better than smooth random ones; None in a survey of the
+    version 1.0. ``verdict`` is the line at the top of the report.
     """
 
     number: int
@@ -62,6 +66,9 @@ class Entry(Record):
     problems: int = 0
     cautions: int = 0
     skipped: int = 0
+    verdict: str = ""
+    judged: int | None = None
+    beating: int | None = None
 
 
 class Placement(Record):
@@ -158,14 +165,72 @@ class Doubt(Record):
     relation: str = ""
 
 
+class Compared(Record):
+    """How many comparisons ``between`` methods or models were made, tested and clear.
+
+    ``clear`` are those whose corrected p is at most ``Criteria.significant``; ``families`` are the
+    sizes of the groups that were corrected together. Of those without a test, ``few`` had too few
+    pictures and ``equal`` no difference.
+    """
+
+    between: Literal["methods", "models"]
+    made: int
+    tested: int
+    clear: int
+    few: int
+    equal: int
+    families: tuple[int, ...]
+
+
+class Unlike(Record):
+    """How many ``numbers`` were not compared between models, and why."""
+
+    numbers: int
+    note: str
+
+
+class Totals(Record):
+    """What the sentences of a survey count.
+
+    Of ``pictures``, ``explained`` have a report and ``lost`` have none; of ``asked`` reports (one
+    for each picture and model), ``reports`` were made and ``further`` are missing of pictures that
+    have another. ``problems`` and ``cautions`` stand in all reports, ``troubled`` reports have a
+    problem. Of ``judged`` maps, ``beating`` do better than smooth random ones, in ``evident``
+    reports; None where the entries do not say so. ``refused`` numbers were not added up;
+    ``forward`` and ``backward`` are images through the network.
+    """
+
+    pictures: int
+    explained: int
+    lost: int
+    asked: int
+    reports: int
+    further: int
+    models: int
+    methods: int
+    problems: int
+    cautions: int
+    troubled: int
+    judged: int | None
+    beating: int | None
+    evident: int | None
+    doubts: int
+    refused: int
+    forward: int
+    backward: int
+    compared: tuple[Compared, ...]
+    unlike: tuple[Unlike, ...]
+
+
 class Survey(Record):
     """Many pictures under one or several models.
 
     ``titles`` are those of the methods, by key; ``passed_over`` counts the files in a folder of
-    pictures that were taken for none.
+    pictures that were taken for none. ``totals`` count what the sentences say; None in a survey of
+    the version 1.0.
     """
 
-    schema_version: Literal["survey-1.0"] = SURVEY_VERSION
+    schema_version: Literal["survey-1.0", "survey-1.1"] = SURVEY_VERSION
     models: tuple[SurveyedModel, ...]
     entries: tuple[Entry, ...]
     passed_over: int
@@ -176,6 +241,7 @@ class Survey(Record):
     same: tuple[Same, ...]
     named: tuple[Named, ...]
     doubts: tuple[Doubt, ...]
+    totals: Totals | None = None
     criteria: Criteria
     provenance: Provenance
     run: Run

@@ -10,6 +10,7 @@ from reportgen.surveys.naming import named
 from reportgen.surveys.records import Criteria, Survey, SurveyedModel
 from reportgen.surveys.summary import summaries
 from reportgen.surveys.tally import Tally
+from reportgen.surveys.totals import totals_of
 
 
 def survey_of(tally: Tally, passed_over: int, run: Run) -> Survey:
@@ -21,7 +22,7 @@ def survey_of(tally: Tally, passed_over: int, run: Run) -> Survey:
     if provenance is None:
         raise ImageError(_nothing(tally))
     criteria = Criteria()
-    return Survey(
+    made = Survey(
         models=tuple(SurveyedModel(key=key, record=tally.models[key]) for key in tally.models),
         entries=tuple(tally.entries),
         passed_over=passed_over,
@@ -36,6 +37,7 @@ def survey_of(tally: Tally, passed_over: int, run: Run) -> Survey:
         provenance=provenance,
         run=run,
     )
+    return made.model_copy(update={"totals": totals_of(made)})
 
 
 def _nothing(tally: Tally) -> str:

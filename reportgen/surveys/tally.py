@@ -138,8 +138,17 @@ def entry_of(place: Entry, report: Report) -> Entry:
             "problems": severities.count("problem"),
             "cautions": severities.count("caution"),
             "skipped": len(report.skipped),
+            "verdict": report.verdict.text if report.verdict else "",
+            "judged": _whole(report, "report.judged"),
+            "beating": _whole(report, "report.beating"),
         }
     )
+
+
+def _whole(report: Report, name: str) -> int:
+    """Return the whole number behind a fact; 0 where there was nothing to count."""
+    fact = report.fact(name)
+    return fact.value if fact and isinstance(fact.value, int) else 0
 
 
 def settings_of(key: Key) -> Mapping[str, JsonValue]:

@@ -11,6 +11,7 @@ from toys import (
     CLASSES,
     Normalised,
     Shape,
+    TinyViT,
     _ConvNet,
     as_opened,
     classified,
@@ -82,6 +83,46 @@ def test_a_folded_copy_gives_the_networks_outputs_for_any_batch(form: Form) -> N
         assert copy is not None
         with torch.inference_mode():
             assert same(copy(pixels), double(network)(pixels))  # type: ignore[arg-type]
+
+
+class Partly(nn.Module):
+    """A network whose convolutions are a script."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = torch.jit.script(Normalised().eval())
+        self.last = nn.Linear(CLASSES, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.last(self.body(x))
+        return scores
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_a_network_with_a_script_inside_is_folded() -> None:
+    network, pixels = double(seeded(Partly)), pictures(5).double()
+    copy = folded(network, pictures(2).double())
+    assert copy is not None
+    with torch.inference_mode():
+        assert same(copy(pixels), network(pixels))  # type: ignore[arg-type]
+
+
+def test_a_network_is_recorded_in_one_piece_and_frozen_only_to_be_folded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorded: list[torch.jit.ScriptModule] = []
+    freeze = torch.jit.freeze
+
+    def frozen_copy(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+        recorded.append(module)
+        return freeze(module)
+
+    monkeypatch.setattr("torch.jit.freeze", frozen_copy)
+    assert folded(seeded(TinyViT), pictures(2)) is None
+    assert not recorded
+    assert folded(seeded(Normalised), pictures(2)) is not None
+    names = [name for name, _ in recorded[0].named_modules()]
+    assert names == [""]
 
 
 def test_the_comparison_sees_a_wrong_weight() -> None:

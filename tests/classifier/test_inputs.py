@@ -225,3 +225,25 @@ def test_a_red_picture_reaches_the_channel_that_the_network_calls_red(
         leaf = red[None].clone().requires_grad_()
         (gradient,) = torch.autograd.grad(ready.evaluator.scores(leaf)[0, said], leaf)
         assert gradient[0].abs().sum((1, 2)).argmax() == 0
+
+
+class OfOneSize(nn.Module):
+    """Takes 16x16 pixels alone, as its configuration says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image_size = 16
+        self.fc = nn.Linear(3 * 16 * 16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.flatten(1))
+
+
+def test_a_size_in_a_file_that_the_network_does_not_take_gives_way_to_its_own() -> None:
+    said = Hints(crop=Known((24, 24), "file"), resize=Known(28, "file"))
+    found = intake(seeded(OfOneSize), said)
+    assert size_of(found) == ((16, 16), "detected")
+    assert found.hints.resize == Known(16, "assumed")
+    assert any("24x24 pixels, as its files say; 16x16 was taken" in n for n in found.notes)
+    with pytest.raises(ModelError, match="does not accept a picture of 24x24 pixels"):
+        intake(seeded(OfOneSize), Hints(crop=Known((24, 24), "model.toml")))

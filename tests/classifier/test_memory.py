@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as some
 from torch import Tensor, nn
+from torch._C._autograd import _disable_profiler_legacy, _enable_profiler_legacy
 from toys import FORMATS, Fixed, InPlaceRelu, OnlyBatchesOf, TinyViT, pictures, scripted, seeded
 
 from reportgen.classifier import memory
@@ -324,6 +326,51 @@ def test_memory_is_not_measured_where_it_cannot_be(monkeypatch: pytest.MonkeyPat
     monkeypatch.delattr("torch._C._autograd._enable_profiler_legacy")
     with pytest.raises(NotApplicable, match="does not say"):
         peak_memory(lambda: None, CPU)
+
+
+def recorded(run: Callable[[], object]) -> list[Any]:
+    """Return all that PyTorch's profiler says of a run, operations too."""
+    _enable_profiler_legacy(memory._only_memory())
+    try:
+        run()
+    finally:
+        threads = _disable_profiler_legacy()
+    return [event for thread in threads for event in thread]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("make", [Strided, TinyViT])
+def test_the_peak_is_the_same_with_and_without_operations(
+    make: Callable[[], nn.Module], name: str
+) -> None:
+    network, given = FORMATS[name](seeded(make).requires_grad_(False), SHAPE), several(2)
+
+    def run() -> None:
+        memory._with_gradient(network, given)
+
+    for _ in range(3):  # TorchScript makes other code at the first runs
+        run()
+    bytes_, most = 0, 0
+    for event in recorded(run):
+        bytes_ += event.cpu_memory_usage()
+        most = max(most, bytes_)
+    assert peak_memory(run, CPU) == most > 2 * PICTURE
+
+
+def test_operations_are_left_out_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+
+    def stop() -> Any:
+        threads = _disable_profiler_legacy()
+        heard.extend(event.kind() for thread in threads for event in thread)
+        return threads
+
+    monkeypatch.setattr("torch._C._autograd._disable_profiler_legacy", stop)
+    peak_memory(chain(1000, []), CPU)
+    assert "memory_alloc" in heard and "push" not in heard
+    with pytest.raises(ZeroDivisionError):
+        peak_memory(lambda: 1 // 0, CPU)
+    assert "push" in {event.kind() for event in recorded(lambda: torch.ones(3) + 1)}
 
 
 def test_a_crash_leaves_nothing_behind() -> None:

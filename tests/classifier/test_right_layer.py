@@ -176,16 +176,19 @@ SIZES: Mapping[str, tuple[Callable[[], nn.Module], int, int]] = {
 
 @cache
 def trained(kind: str) -> nn.Module:
-    make, height, width = SIZES[kind]
-    pixels, classes, masks = drawn(384, height, width, seed=0)
+    return train(*SIZES[kind])
+
+
+def train(make: Callable[[], nn.Module], height: int, width: int, seed: int = 0) -> nn.Module:
+    pixels, classes, masks = drawn(384, height, width, seed=10 * seed)
     blank = torch.arange(len(pixels)) % 4 == 0
     grey = pixels.mean((1, 2, 3))[:, None, None, None].expand_as(pixels)
     pixels = torch.where(blank[:, None, None, None] & masks[:, None], grey, pixels)
     wanted = F.one_hot(classes, CLASSES) * ~blank[:, None]
     pixels = (pixels - MEAN) / STD
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(), torch.enable_grad():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         network = make()
         optimiser = torch.optim.AdamW(network.parameters(), lr=6e-3, fused=True)
         for _ in range(STEPS):

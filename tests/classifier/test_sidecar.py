@@ -142,6 +142,16 @@ def test_the_description_of_its_own_name_comes_first(model: Path) -> None:
     assert sidecar_hints(model) == Hints(head=Known("sigmoid", "model.toml"))
 
 
+def test_a_description_in_a_folder_of_a_model_is_read(tmp_path: Path) -> None:
+    (tmp_path / "model.toml").write_text('head = "sigmoid"', encoding="utf-8")
+    assert sidecar_hints(tmp_path) == Hints()
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "config.toml").write_text("[other]", encoding="utf-8")
+    expected = Hints(head=Known("sigmoid", "model.toml"))
+    for source in (tmp_path, str(tmp_path), f"hf:{tmp_path}"):
+        assert sidecar_hints(source) == expected
+
+
 def test_no_description_says_nothing(model: Path) -> None:
     assert sidecar_hints(model) == Hints()
     assert sidecar_hints(SmallNet()) == Hints()

@@ -181,10 +181,27 @@ def test_more_findings_and_maps_than_fit_are_counted() -> None:
     report = report.model_copy(update={"findings": (finding,) * 9})
     page = parse(to_html(report, arrays))
     assert [" ".join(e.text.split()) for e in page.of_class("more")] == [
-        "6 more maps in the sections.", "4 more findings in appendix C.",
+        "6 more maps in the sections.", "7 more findings in appendix C.",
     ]  # fmt: skip
-    statements = [e.text.split("…")[0] for e in page.of_class("statement")]
-    assert max(len(s) for s in statements[:5]) <= 230 < min(len(s) for s in statements[5:])
+    assert not any("…" in e.text for e in page.of_class("statement"))
+
+
+def test_the_first_page_has_the_verdict_and_one_short_sentence_for_a_rule() -> None:
+    report, arrays = sample(TWELVE, (32, 32))
+    fact = report.facts[0].name
+    brief = Sentence(text="It is short.", facts=(fact,), pattern="It is short.")
+    first = report.findings[0].model_copy(update={"brief": brief, "rule": "one"})
+    again = first.model_copy(update={"brief": None, "statement": "Told at length."})
+    line = Sentence(text="All in a line.", facts=(fact,))
+    report = report.model_copy(update={"findings": (first, again), "verdict": line})
+    page = parse(to_html(report, arrays))
+    assert page.text.count("It is short.") == 1
+    assert [" ".join(e.text.split()) for e in page.of_class("more")] == [
+        "6 more maps in the sections."
+    ]
+    (shown,) = page.of_class("line")
+    assert shown.text.strip().startswith("All in a line.")
+    assert f"{fact} = " in to_html(report, arrays).split('class="line"')[1].split("</p>")[0]
 
 
 def test_what_is_assumed_and_skipped_is_said(five: Drawn) -> None:
