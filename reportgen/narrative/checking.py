@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reportgen.narrative.comparing import Refusal, becomes, difference
+from reportgen.narrative.comparing import Refusal, becomes, difference, readings
 from reportgen.narrative.lexicon import Lexicon as Lexicon
 from reportgen.narrative.lexicon import read_lexicon as read_lexicon
 from reportgen.narrative.lexing import (
-    has_number,
+    digits_in,
     is_foreign,
     is_marked_up,
     names_in,
@@ -24,7 +24,7 @@ from reportgen.narrative.lexing import (
     tokens,
     words_of,
 )
-from reportgen.narrative.rewriting import MARKS, is_name, rows
+from reportgen.narrative.rewriting import MARKS, is_name
 from reportgen.records import Fact, Sentence
 
 _LONGER = 1.6
@@ -83,8 +83,7 @@ def _form(text: str, own: str) -> Refusal:
 
 def _numbers(text: str, own: str) -> Refusal:
     """Refuse digits, but for those that the template itself has, in its order."""
-    digits = [re.findall(r"\d+", re.sub(r"\{[^{}]*\}", "x", t)) for t in (text, own)]
-    return "number" if has_number(text) and digits[0] != digits[1] else ""
+    return "number" if digits_in(text) != digits_in(own) else ""
 
 
 def _names(text: str, own: str) -> Refusal:
@@ -132,7 +131,7 @@ def _vocabulary(text: str, own: str, lexicon: Lexicon) -> Refusal:
 def _meaning(text: str, own: str, facts: Mapping[str, Fact], lexicon: Lexicon) -> Refusal:
     template = becomes(own, lexicon)
     refusals = []
-    for row in rows(read(tokens(text, lexicon), lexicon)[0]):
+    for row in readings(text, lexicon):
         found = difference(row, template, facts, lexicon)
         if not found:
             return ""

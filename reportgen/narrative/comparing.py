@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -52,8 +52,7 @@ class Becoming:
 @lru_cache(maxsize=512)
 def becomes(pattern: str, lexicon: Lexicon) -> Becoming:
     """Return all rows that a template's sentence, with its names, may become."""
-    items, _ = read(tokens(plain(pattern), lexicon), lexicon)
-    starts = {without_nouns(row, lexicon) for row in rows(items)}
+    starts = {without_nouns(row, lexicon) for row in readings(pattern, lexicon)}
     found = frozenset[Row]().union(*(reachable(start, lexicon) for start in starts))
     concepts = frozenset(token for row in found for token in row)
     return Becoming(
@@ -64,6 +63,11 @@ def becomes(pattern: str, lexicon: Lexicon) -> Becoming:
         concepts,
         frozenset(tuple(sorted(row)) for row in found),
     )
+
+
+def readings(text: str, lexicon: Lexicon) -> Iterator[Row]:
+    """Return the rows of concepts that a text can be read as."""
+    return rows(read(tokens(plain(text), lexicon), lexicon)[0])
 
 
 def difference(
@@ -145,7 +149,8 @@ def _true_ones_dropped(
             ends = (row[at - 1], row[at + 1])
             high, low = ends if lexicon.comparisons[token] > 0 else ends[::-1]
             alike = _kind_of(high, lexicon) == _kind_of(low, lexicon) != ""
-            kept[at] = "" if alike and _is_above(high, low, facts) else token
+            is_true = alike and _is_above(high, low, facts) and _is_bounded(high, low, facts)
+            kept[at] = "" if is_true else token
     return tuple(token for token in kept if token)
 
 
@@ -161,12 +166,21 @@ def _kind_of(token: str, lexicon: Lexicon) -> str:
     return kind.key if kind else ""
 
 
+def _is_bounded(one: str, other: str, facts: Mapping[str, Fact]) -> bool:
+    """Return whether a comparison of two facts can be more than chance: one has an interval."""
+    return any(fact is not None and fact.interval for fact in _facts(one, other, facts))
+
+
+def _facts(one: str, other: str, facts: Mapping[str, Fact]) -> list[Fact | None]:
+    return [facts.get(token[1 : token.index("}")]) for token in (one, other)]
+
+
 def _is_above(high: str, low: str, facts: Mapping[str, Fact]) -> bool:
     """Return whether one fact's number is above another's, as both are shown and surely so.
 
     Intervals may not overlap.
     """
-    above, below = (facts.get(token[1 : token.index("}")]) for token in (high, low))
+    above, below = _facts(high, low, facts)
     if above is None or below is None:
         return False
     values = [fact.value for fact in (above, below)]

@@ -14,7 +14,7 @@ from reportgen.narrative.rewriting import MARKS, Row, is_name
 
 Glue = frozenset[str]
 Joints = Mapping[tuple[str, str], frozenset[Glue]]
-# Of these, the sentence's end and what is stronger than a comma.
+# What is stronger than a comma.
 _STOPS = frozenset(";:")
 
 
@@ -30,12 +30,13 @@ def joints(rows: Iterable[Row]) -> Joints:
 def is_joined_otherwise(row: Row, template: Joints, lexicon: Lexicon) -> bool:
     """Return whether a row joins two concepts in a way that its template's joints rule out."""
     closing = _closing(template)
+    opening = {after for before, after in template if not before} - lexicon.leading
     for pair, glue in _joined(row):
-        if pair not in template:
-            if (pair[0] in closing and not glue & MARKS) or (OF in glue and not is_name(pair[1])):
+        if pair in template:
+            if not any(_is_alike(pair, glue, own, lexicon) for own in template[pair]):
                 return True
-        elif not any(_is_alike(pair, glue, own, lexicon) for own in template[pair]):
-            return True
+        elif pair[0] in closing and pair[1] in opening and not glue & MARKS:
+            return True  # what the template begins with, run into what has come before it
     return False
 
 
@@ -67,32 +68,36 @@ def _is_alike(pair: tuple[str, str], glue: Glue, own: Glue, lexicon: Lexicon) ->
 
 def _keeps_marks(pair: tuple[str, str], glue: Glue, own: Glue, lexicon: Lexicon) -> bool:
     marks, kept = glue & MARKS, own & MARKS
-    if not kept and BE in own and marks:
-        return False
     if not kept:
-        weighty = lexicon.negations | (lexicon.hedges - lexicon.adverbs)
-        return not marks or (not marks & _STOPS and OF not in own and pair[0] not in weighty)
+        return not marks or _may_be_marked(pair, marks, own, lexicon)
     if ":" in kept and is_name(pair[1]) and not is_name(pair[0]):
         return ":" in marks
     if kept & _STOPS:
         return bool(marks)
-    if marks == {WHICH} and JOIN in kept:
+    if (marks & _STOPS and not kept & {",", JOIN, WHICH}) or (marks == {WHICH} and JOIN in kept):
         return False
     return bool(marks or glue & own or BE in glue) or not is_name(pair[1])
 
 
+def _may_be_marked(pair: tuple[str, str], marks: Glue, own: Glue, lexicon: Lexicon) -> bool:
+    """Return whether there may be marks where the template has none: none behind "no", no stop."""
+    weighty = lexicon.negations | (lexicon.hedges - lexicon.adverbs)
+    is_said = OF in own or (BE in own and not is_name(pair[1]))
+    return not (marks & _STOPS or is_said or pair[0] in weighty)
+
+
 def _keeps_words(pair: tuple[str, str], glue: Glue, own: Glue, lexicon: Lexicon) -> bool:
     words, kept = glue - MARKS, own - MARKS
-    if OF in words - kept and not is_name(pair[1]):
-        return False
     names = [is_name(token) for token in pair]
+    if OF in words - kept and not all(names):
+        return False
     if all(names):
         return kept - words <= {IN} and words - kept <= _new_words(glue, own)
     if names[0] and BE in kept and pair[1] in lexicon.comparisons:
         return bool(glue)
     if BE in words - kept and not glue & MARKS:
         return pair[1] == PASSIVE or pair[1] in lexicon.negations
-    return not (names[1] and OF in kept and BE in words)
+    return not (names[1] and kept == {OF} and words & {BE, IN})
 
 
 def _new_words(glue: Glue, own: Glue) -> Glue:

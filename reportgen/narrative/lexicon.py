@@ -22,7 +22,8 @@ FILE = "lexicon.toml"
 BE, OF, IN, BY, PASSIVE, JOIN, WHICH = "BE", "OF", "IN", "BY", "PASSIVE", "&", "~"
 GO, FROM, TO, THEREFORE = "GO", "FROM", "TO", "THEREFORE"
 STRUCTURE = frozenset({BE, OF, IN, BY, PASSIVE, JOIN, WHICH, GO, FROM, TO, THEREFORE})
-_LISTS = ("articles", "articled", "fillers", "anchors", "negations", "hedges", "adverbs", "rules")
+_WORDS = ("articles", "articled", "fillers")
+_LISTS = (*_WORDS, "anchors", "leading", "negations", "hedges", "adverbs", "rules")
 _TABLES = ("contractions", "concepts", "verbs", "kinds", "comparisons", "courses", "telling")
 
 Reading = tuple[str, ...]
@@ -77,6 +78,7 @@ class Lexicon:
     past: frozenset[Phrase]
     longest: int
     anchors: frozenset[str]
+    leading: frozenset[str]
     negations: frozenset[str]
     hedges: frozenset[str]
     adverbs: frozenset[str]
@@ -120,6 +122,7 @@ def parse_lexicon(language: str, text: str) -> Lexicon:
         past=past,
         longest=max(map(len, phrases)),
         anchors=frozenset(parsed["anchors"]),
+        leading=frozenset(parsed["leading"]),
         negations=frozenset(parsed["negations"]),
         hedges=frozenset(parsed["hedges"]),
         adverbs=frozenset(parsed["adverbs"]),
@@ -221,7 +224,7 @@ def _check_concepts(lexicon: Lexicon, listed: Iterable[str]) -> None:
     used = {part for change in lexicon.changes for part in (*change.form, *change.other)}
     used |= {noun for kind in lexicon.kinds for noun in kind.nouns}
     used |= lexicon.anchors | lexicon.negations | lexicon.hedges
-    used |= lexicon.adverbs
+    used |= lexicon.adverbs | lexicon.leading
     used |= {*lexicon.comparisons, *lexicon.courses}
     runs = {part for part in used if re.fullmatch(r"\*|%\d", part)}
     unknown = sorted(used - known - kinds - runs)

@@ -51,9 +51,9 @@ def is_foreign(text: str) -> bool:
     return any(c.isalpha() and not c.isascii() for c in _NAME.sub("", text))
 
 
-def has_number(text: str) -> bool:
-    """Return whether a plain text holds a digit or a sign for a number, in any script."""
-    return any(c.isnumeric() for c in _NAME.sub("", text))
+def digits_in(text: str) -> list[str]:
+    """Return the digits and other signs for numbers in a plain text, in any script, in order."""
+    return [c for c in _NAME.sub("", text) if c.isnumeric()]
 
 
 def is_marked_up(text: str) -> bool:

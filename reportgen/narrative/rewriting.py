@@ -16,7 +16,7 @@ Row = tuple[str, ...]
 # "&" stands for what joins two clauses, "and" or "while", and "~" for "which" or "where".
 MARKS = frozenset(",;:().&~")
 # More than any template of ours can become; a template that could become more is rewritten less.
-_MOST_ROWS = 300
+MOST_ROWS = 300
 _MOST_READINGS = 64
 _LONGEST_PIECE = 4
 
@@ -87,7 +87,7 @@ def reachable(row: Row, lexicon: Lexicon) -> frozenset[Row]:
     # By each row, the rules it was made with that are used once.
     found = {bare(start): frozenset[str]() for start in _fronted(row, lexicon)}
     waiting = deque(found)
-    while waiting and len(found) < _MOST_ROWS:
+    while waiting and len(found) < MOST_ROWS:
         changing = waiting.popleft()
         for changed, rule in _rewritten(changing, found[changing], lexicon):
             if changed not in found:
@@ -122,9 +122,7 @@ def _clauses(row: Row) -> list[tuple[int, int]]:
     return [(a + 1, b) for a, b in pairwise(cuts)]
 
 
-def _rewritten(
-    row: Row, used: frozenset[str], lexicon: Lexicon
-) -> Iterator[tuple[Row, str]]:
+def _rewritten(row: Row, used: frozenset[str], lexicon: Lexicon) -> Iterator[tuple[Row, str]]:
     """Return each row that one change makes, and the name of its rule if that is used once."""
     kinds = {f"${kind.key}" for token in row if (kind := lexicon.kind(token)) is not None}
     held = kinds.union(row)
