@@ -112,6 +112,7 @@ def _input(used: Preprocessing) -> dict[str, object]:
         "interpolation": used.interpolation,
         "mean": ",".join(map(repr, used.mean)),
         "std": ",".join(map(repr, used.std)),
+        "channel_order": used.channel_order,
     }
 
 
@@ -201,6 +202,7 @@ def difference(found: Explanation, network: nn.Module) -> float:
     """Return the largest difference of the first classes' probabilities from the network's own."""
     used = found.report.model.preprocessing
     seen = torch.from_numpy(found.arrays["input"].copy()).permute(2, 0, 1)[None] / 255
+    seen = seen.flip(1) if used.channel_order == "bgr" else seen
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (used.mean, used.std))
     with torch.no_grad():
         known = Scores(network)((seen - mean) / std).softmax(1)[0]
