@@ -19,9 +19,11 @@ class Span:
     high: float
 
     def apart(self, other: Span) -> bool:
-        """Return whether the values are shown as different, and the intervals do not meet."""
-        shown = round(self.value, _SHOWN) != round(other.value, _SHOWN)
-        return shown and (self.high < other.low or other.high < self.low)
+        """Return whether the values and the ends of the intervals, as shown, do not meet."""
+        mine, others = (
+            [round(end, _SHOWN) for end in (each.low, each.high)] for each in (self, other)
+        )
+        return mine[1] < others[0] or others[1] < mine[0]
 
 
 def span(value: float, interval: tuple[float, float] | None) -> Span:

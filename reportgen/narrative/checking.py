@@ -119,6 +119,8 @@ def _vocabulary(text: str, own: str, lexicon: Lexicon) -> Refusal:
     found = tokens(text, lexicon)
     of_template = set(tokens(own, lexicon))
     unknown = [word for word in read(found, lexicon)[1] if word not in of_template]
+    # A pronoun of its own may point at something else.
+    unknown += ["them"] if "them" in set(found) - of_template else []
     if not unknown:
         return ""
     words = [token for token in found if token not in MARKS and not is_name(token)]

@@ -73,7 +73,9 @@ def _keeps_marks(pair: tuple[str, str], glue: Glue, own: Glue, lexicon: Lexicon)
     if ":" in kept and is_name(pair[1]) and not is_name(pair[0]):
         return ":" in marks
     if kept & _STOPS:
-        return bool(marks)
+        return bool(marks) and not (WHICH in marks and BE in glue)
+    if kept == {","} and is_name(pair[0]) and pair[1] == "LEAD" and marks & {JOIN, WHICH}:
+        return False
     if (marks & _STOPS and not kept & {",", JOIN, WHICH}) or (marks == {WHICH} and JOIN in kept):
         return False
     return bool(marks or glue & own or BE in glue) or not is_name(pair[1])

@@ -130,7 +130,7 @@ def _fidelity(story: Story) -> Iterator[Choice]:
 
 def _robustness(story: Story) -> Iterator[Choice]:
     yield from _rotation(story)
-    yield "noise", ""
+    yield from story.first(("noise-watched", "noise"))
     yield from _noise(story)
     measured = [a.method for a in story.report.attributions if _stable(story, a.method)]
     if len(measured) == 1:

@@ -100,7 +100,8 @@ def _root(address: Address) -> str:
 def _listed(found: Any, model: str) -> list[str]:
     """Return the digest of a model in Ollama's list of those that it has."""
     models = found.get("models") if isinstance(found, dict) else None
-    entries = [entry for entry in models if isinstance(entry, dict)] if models else []
+    several = models if isinstance(models, list) else []
+    entries = [entry for entry in several if isinstance(entry, dict)]
     names = (model, f"{model}:latest")
     return [str(entry.get("digest") or "") for entry in entries if entry.get("name") in names]
 

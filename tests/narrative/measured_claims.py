@@ -90,8 +90,8 @@ Ends = Mapping[str, tuple[float, tuple[float, float]]]
 
 
 def _clearly_below(one: str, other: str, found: Ends) -> bool:
-    (a, (_, high)), (b, (low, _)) = found[one], found[other]
-    return round(a, 3) < round(b, 3) and high < low
+    (_, (_, high)), (_, (low, _)) = found[one], found[other]
+    return f"{high:.3f}" != f"{low:.3f}" and high < low
 
 
 def _leads(first: Iterable[str], found: Ends, sign: int) -> bool:
@@ -144,7 +144,7 @@ def _named(claim: Claim, text: str) -> list[str]:
 
 def _nobody_leads(claim: Claim, groups: Mapping[str, Ends], sign: int) -> bool:
     """Return whether no part of each group that the text names is clear of the others."""
-    said = claim.text.split("granularity of ")[1].split(", the")[0]
+    said = claim.text.split("granularity of ")[1].split(", it cannot")[0]
     kinds = re.split(r", | and ", said)
     return all(kind in groups and not _leaders(groups[kind], sign) for kind in kinds)
 
@@ -525,6 +525,7 @@ PLAIN = frozenset(
         "layer-named", "layer-failing", "layer-shared", "made", "on-mask", "pair", "pair-order",
         "agreement", "deletion-curve", "insertion-curve", "insertion-curve-alone", "controls",
         "controls-deletion", "controls-insertion", "rotation-other", "rotation-one-way", "noise",
+        "noise-watched",
         "sensitivities", "sensitivity", "other-contrast", "other-class", "left-out-more",
         "check-completeness_gap", "check-surrogate_r2", "check-additivity_gap",
         "check-sampling_error", "check-component_share", "check-largest_weight",

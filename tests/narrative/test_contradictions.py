@@ -498,7 +498,7 @@ def _starts(complaints: Iterable[str], key: str) -> bool:
 def test_the_verdict_follows_the_maps_and_the_findings() -> None:
     good = report_of(curve("deletion", "gradcam", 0.1), *noise_curves())
     assert _line(good).text == (
-        "Prediction “newt” (0.7000); the one map judged, of Grad-CAM, does better than smooth "
+        "Prediction “newt” (0.7000); the one map judged (Grad-CAM) does better than smooth "
         "random ones; no rule found a problem or a caution."
     )
     poor = report_of(curve("deletion", "gradcam", 0.5), *noise_curves())

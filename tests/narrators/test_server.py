@@ -71,6 +71,7 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch
         ({"models": [{"name": "other"}, {"name": "toy:latest", "digest": "ab12"}]}, "fp", "ab12"),
         ({"models": [{"name": "other", "digest": "cd"}]}, "fp_0-1", "fp_0-1"),
         (["nonsense"], "<b>hostile</b>", ""),
+        ({"models": 5}, "fp", "fp"),
         (None, None, ""),
     ],
 )
