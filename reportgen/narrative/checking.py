@@ -33,6 +33,9 @@ _RUN = 4
 _TOLD: tuple[Refusal, ...] = ("number", "cause", "certainty")
 _WORD = re.compile(r"\{[^{}]*\}|[\w'-]+")
 
+# A pronoun that the template has not may point at something else.
+_POINTING = frozenset({"they", "them", "their", "it", "its", "among", "amongst"})
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -119,8 +122,7 @@ def _vocabulary(text: str, own: str, lexicon: Lexicon) -> Refusal:
     found = tokens(text, lexicon)
     of_template = set(tokens(own, lexicon))
     unknown = [word for word in read(found, lexicon)[1] if word not in of_template]
-    # A pronoun of its own may point at something else.
-    unknown += ["them"] if "them" in set(found) - of_template else []
+    unknown += sorted(_POINTING & set(found) - of_template)
     if not unknown:
         return ""
     words = [token for token in found if token not in MARKS and not is_name(token)]
