@@ -38,27 +38,26 @@ class ScriptTaps:
         self._graph = frozen._get_method("forward").graph.copy()
         torch._C._jit_pass_inline(self._graph)
         self._weights = _lifted(self._graph, frozen)
-        self._values = [
-            value.debugName()
+        self._functions = {
+            value.debugName(): str(node.kind().rpartition("::")[2])
             for node in self._graph.nodes()
             for value in node.outputs()
             if node.kind() not in _CONSTANT and value.type().isSubtypeOf(torch._C.TensorType.get())
-        ]
+        }
 
     def shapes(self, batch: Tensor) -> list[tuple[str, Shape]]:
         """Return (name, shape) of each activation, in the order in which they are made."""
         with torch.no_grad():
-            _, *tensors = self._returning(self._values)(batch, *self._weights)
-        return [(name, tuple(t.shape)) for name, t in zip(self._values, tensors, strict=True)]
+            _, *tensors = self._returning(self.names())(batch, *self._weights)
+        return [(name, tuple(t.shape)) for name, t in zip(self.names(), tensors, strict=True)]
 
     def names(self) -> list[str]:
         """Return the names of all values that can be read."""
-        return self._values
+        return list(self._functions)
 
     def function(self, name: str) -> str:
         """Return the name of the operator that makes the value ``name``."""
-        node = next(value.node() for value in _values(self._graph) if value.debugName() == name)
-        return str(node.kind().rpartition("::")[2])
+        return self._functions[name]
 
     def reader(self, names: Sequence[str]) -> Reader:
         """Return a callable batch -> (output, values called ``names``) for many at once."""
