@@ -24,6 +24,7 @@ _CHANNELS = (1, 3, 4)
 
 # The argument of each operator that is True where the program was exported in training mode.
 _TRAINING_ARGUMENT = {"aten.batch_norm.default": 5, "aten.dropout.default": 2}
+_RUNNING_MEAN = 3
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,9 @@ def _as_network(program: ExportedProgram) -> fx.GraphModule:
 def _check_mode(path: Path, program: ExportedProgram) -> None:
     for node in program.graph.nodes:
         position = _TRAINING_ARGUMENT.get(str(node.target))
-        if position is not None and len(node.args) > position and node.args[position] is True:
+        # Without running statistics it is so in eval mode too: weights are standardised by it.
+        kept = len(node.args) <= _RUNNING_MEAN or node.args[_RUNNING_MEAN] is not None
+        if position is not None and kept and node.args[position : position + 1] == (True,):
             raise ModelError(
                 f"The program in '{path}' was exported in training mode (its {node.target} is "
                 "active); call model.eval() and export it again."

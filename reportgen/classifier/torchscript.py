@@ -21,6 +21,7 @@ _WIDENED = "Casts to half precision inside the program were turned into casts to
 
 # The argument of each operator that is True where the network was traced in training mode.
 _TRAINING_ARGUMENT = {"aten::batch_norm": 5, "aten::dropout": 2, "aten::feature_dropout": 2}
+_RUNNING_MEAN = 3
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,10 @@ def _check_mode(path: Path, network: torch.jit.ScriptModule) -> None:
     graph: Any = network.inlined_graph
     for kind, position in _TRAINING_ARGUMENT.items():
         for node in graph.findAllNodes(kind, recurse=True):
-            if list(node.inputs())[position].toIValue() is True:
+            inputs = list(node.inputs())
+            # Without running statistics it is so in eval mode too: weights are standardised by it.
+            none = len(inputs) > _RUNNING_MEAN and inputs[_RUNNING_MEAN].type().kind() == "NoneType"
+            if not none and inputs[position].toIValue() is True:
                 raise ModelError(
                     f"The TorchScript file '{path}' was traced in training mode (its {kind} is "
                     "active); call model.eval() and trace it again."

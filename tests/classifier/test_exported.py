@@ -16,6 +16,7 @@ import torch
 from factories import SmallNet
 from torch import Tensor, fx, nn
 from torch.export import Dim, export, save
+from toys import StandardisedWeights
 
 from reportgen.classifier.exported import read_exported
 from reportgen.classifier.exported_safety import unsafe_part
@@ -108,6 +109,12 @@ def test_a_program_exported_in_training_mode_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "m.pt2", SmallNet().train(), torch.rand(2, 3, 8, 8))
     with pytest.raises(ModelError, match=r"exported in training mode .*batch_norm.*model\.eval"):
         read_exported(path, trust_pickle=False)
+
+
+def test_weights_standardised_by_a_batch_norm_are_no_training_mode(tmp_path: Path) -> None:
+    network, batch = StandardisedWeights().eval(), torch.rand(2, 3, 8, 8)
+    found = read_exported(write(tmp_path / "m.pt2", network, batch), trust_pickle=False).network
+    assert torch.equal(found(batch), network(batch))
 
 
 class Sum(nn.Module):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from factories import SmallNet
 from torch import nn
+from toys import StandardisedWeights
 
 from reportgen.classifier.torchscript import read_torchscript
 from reportgen.errors import ModelError
@@ -44,6 +45,12 @@ def test_a_network_saved_in_training_mode_is_put_in_eval_mode(tmp_path: Path) ->
     batch = torch.rand(3, 3, 8, 8)
     assert not script.network.training
     assert torch.allclose(script.network(batch), network()(batch), atol=1e-6)
+
+
+def test_weights_standardised_by_a_batch_norm_are_no_training_mode(tmp_path: Path) -> None:
+    network, batch = StandardisedWeights().eval(), torch.rand(2, 3, 8, 8)
+    script = read_torchscript(write(tmp_path / "m.pt", network, "trace"))
+    assert torch.equal(script.network(batch), network(batch))
 
 
 def test_metadata_in_the_archive_is_read(tmp_path: Path) -> None:
