@@ -37,6 +37,18 @@ def on_device(network: nn.Module, device: torch.device) -> Iterator[None]:
         yield
 
 
+def script_graphs(network: torch.jit.ScriptModule) -> Iterator[Any]:
+    """Yield the graphs of all methods of a TorchScript network and its submodules, to be changed.
+
+    Once the network has run, or its ``inlined_graph`` was asked for, PyTorch runs what it inlined
+    then, and changes of inner graphs come too late.
+    """
+    for module in network.modules():
+        methods: Any = module._c
+        for name in methods._method_names():
+            yield methods._get_method(name).graph
+
+
 def move_script(network: torch.jit.ScriptModule, device: str) -> None:
     """Let the tensors that a TorchScript network itself makes be made on ``device``."""
     _write(network, [device] * len(list(_script_devices(network))))
@@ -79,14 +91,10 @@ def _script_devices(network: torch.jit.ScriptModule) -> Iterator[Any]:
 
 
 def _script_constants(network: torch.jit.ScriptModule) -> Iterator[Any]:
-    """Yield the constants with a value in all methods of the network and its submodules."""
-    for module in network.modules():
-        methods: Any = module._c
-        for name in methods._method_names():
-            graph = methods._get_method(name).graph
-            for node in graph.findAllNodes("prim::Constant", recurse=True):
-                if node.hasAttribute("value"):
-                    yield node
+    for graph in script_graphs(network):
+        for node in graph.findAllNodes("prim::Constant", recurse=True):
+            if node.hasAttribute("value"):
+                yield node
 
 
 def _is_dtype(use: Any) -> bool:

@@ -11,12 +11,17 @@ import torch
 from torch import nn
 from torch.nn.utils.stateless import _reparametrize_module
 
-from reportgen.classifier.program_constants import move_script, widen_script
+from reportgen.classifier.fast_path import write_out
+from reportgen.classifier.program_constants import move_script, script_graphs, widen_script
 from reportgen.classifier.sniffing import read_failure
 from reportgen.errors import ModelError
 
 _METADATA = "reportgen.json"
 _UNREADABLE = "required keyword attribute 'value' is undefined"
+_WRITTEN_OUT = (
+    "Transformer layers traced in PyTorch's fast path were written out in plain operators, through "
+    "which gradients pass."
+)
 _WIDENED = "Casts to half precision inside the program were turned into casts to float32."
 
 # The argument of each operator that is True where the network was traced in training mode.
@@ -94,8 +99,8 @@ def read_torchscript(path: Path) -> Script:
     _check_inputs(path, network)
     _check_mode(path, network)
     move_script(network, "cpu")
-    notes = (_WIDENED,) if widen_script(network) else ()
-    return Script(network, str(network.original_name), metadata, notes)
+    notes = {_WIDENED: widen_script(network), _WRITTEN_OUT: write_out(network)}
+    return Script(network, str(network.original_name), metadata, tuple(filter(notes.get, notes)))
 
 
 def _check_inputs(path: Path, network: Any) -> None:
@@ -111,14 +116,18 @@ def _check_inputs(path: Path, network: Any) -> None:
 
 def _check_mode(path: Path, network: torch.jit.ScriptModule) -> None:
     """Raise ModelError for a trace of a network in training mode, which it keeps forever."""
-    graph: Any = network.inlined_graph
-    for kind, position in _TRAINING_ARGUMENT.items():
-        for node in graph.findAllNodes(kind, recurse=True):
-            inputs = list(node.inputs())
-            # Without running statistics it is so in eval mode too: weights are standardised by it.
-            none = len(inputs) > _RUNNING_MEAN and inputs[_RUNNING_MEAN].type().kind() == "NoneType"
-            if not none and inputs[position].toIValue() is True:
+    for graph in script_graphs(network):
+        for kind in _TRAINING_ARGUMENT:
+            if any(map(_trains, graph.findAllNodes(kind, recurse=True))):
                 raise ModelError(
                     f"The TorchScript file '{path}' was traced in training mode (its {kind} is "
                     "active); call model.eval() and trace it again."
                 )
+
+
+def _trains(node: Any) -> bool:
+    inputs = list(node.inputs())
+    if inputs[_TRAINING_ARGUMENT[node.kind()]].toIValue() is not True:
+        return False
+    # Without running statistics it is so in eval mode too: weights are standardised by it.
+    return len(inputs) <= _RUNNING_MEAN or inputs[_RUNNING_MEAN].type().kind() != "NoneType"

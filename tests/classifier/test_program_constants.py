@@ -37,6 +37,13 @@ class Placed(nn.Module):
         return (scores + places).to(torch.device("cpu")) + torch.ones(5, device="cpu")
 
 
+class Counting(nn.Module):
+    """Adds a tensor of its own, on the device of its input, which is written into a trace."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3)) + torch.arange(3, device=x.device)
+
+
 def made(how: str, module: nn.Module, batch: Tensor) -> torch.jit.ScriptModule:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -103,6 +110,13 @@ def test_constants_follow_the_network_and_come_back() -> None:
     with on_device(script, torch.device("meta")):
         assert 'value="meta"' in str(script.graph) and 'value="cpu"' not in str(script.graph)
     assert str(script.graph) == before
+
+
+def test_constants_of_inner_modules_follow_an_archive_that_was_read(tmp_path: Path) -> None:
+    made("trace", nn.Sequential(Counting()), BATCH).save(str(tmp_path / "m.pt"))
+    network = read_torchscript(tmp_path / "m.pt").network
+    with on_device(network, torch.device("meta")):
+        assert network(BATCH.to("meta")).device.type == "meta"
 
 
 class Halved(nn.Module):
