@@ -12,6 +12,7 @@ _HEADS = (
 )  # fmt: skip
 _NOT_MADE = ("building", "saving")
 _DONE = "done"
+_CLOSE, _ALIKE = 1e-4, 0.999
 
 
 def table(rows: Sequence[Any], machine: str) -> str:
@@ -38,15 +39,25 @@ def _intro() -> Iterator[str]:
 
 
 def _summary(rows: Sequence[Any]) -> Iterator[str]:
-    yield "| group | format | saved | explained | with Grad-CAM | share explained |"
-    yield "|---|---|---|---|---|---|"
+    yield (
+        "| group | format | saved | explained | share explained | with Grad-CAM "
+        f"| probabilities within {_CLOSE:g} | map with rank {_ALIKE} or more |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
     for group, format in dict.fromkeys((row.group, row.format) for row in rows):
         chosen = [r for r in rows if (r.group, r.format) == (group, format)]
         saved = [r for r in chosen if r.stage not in _NOT_MADE]
         done = [r for r in saved if r.stage == _DONE]
         cams = sum("gradcam" in r.methods for r in done)
         share = f"{len(done) / len(saved):.1%}" if saved else ""
-        yield f"| {group} | {format} | {len(saved)} | {len(done)} | {cams} | {share} |"
+        close = _share([r.difference <= _CLOSE for r in done if r.difference is not None])
+        alike = _share([r.rank >= _ALIKE for r in done if r.rank is not None])
+        counts = f"{len(saved)} | {len(done)} | {share} | {cams} | {close} | {alike}"
+        yield f"| {group} | {format} | {counts} |"
+
+
+def _share(held: Sequence[bool]) -> str:
+    return f"{sum(held)} of {len(held)}" if held else ""
 
 
 def _reasons(rows: Sequence[Any]) -> Iterator[str]:

@@ -5,16 +5,18 @@
 Networks and pictures are those of ``tests/classifier/test_right_layer.py``, and one kind more, a
 transformer that reads its class token. Each is trained in seconds on pictures whose masks are
 known.
-The table says on which share of the held-out pictures more of the map lies in the mask than the
-mask's share of the picture, for the layer chosen and for the best of the other candidates.
+The first table says on which share of the held-out pictures more of the map lies in the mask than
+the mask's share of the picture, for the layer chosen and for the best of the other candidates. The
+second says what a report on one picture says of its layer, and how often the map shown is right.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -33,8 +35,14 @@ from reportgen.classifier.taps import Taps, taps_of  # noqa: E402
 from reportgen.layer_records import LayerCandidate  # noqa: E402
 
 _HEADS = (
-    "network", "seed", "accuracy", "layer chosen", "grid", "pictures above floor",
+    "network", "seed", "accuracy", "layer chosen", "grid", "self-test", "pictures above floor",
     "mean share (floor)", "best other candidate", "its pictures above floor",
+)  # fmt: skip
+_ASKED = 10
+_OUTCOMES = ("passes", "undecided", "no layer")
+_HEADS_OF_ONE = (
+    "network", "pictures asked about", *(f"{each} (above floor)" for each in _OUTCOMES[:2]),
+    _OUTCOMES[2],
 )  # fmt: skip
 
 
@@ -65,8 +73,11 @@ class Hit:
     floor: float
 
 
-def row(kind: str, seed: int) -> str:
-    """Return the row of the table for one kind of network and one seed."""
+Told = Counter[tuple[str, bool]]
+
+
+def row(kind: str, seed: int) -> tuple[str, Told]:
+    """Return the row of the table for one kind of network and one seed, and what reports say."""
     like, other = KINDS[kind]
     make, height, width = proof.SIZES[like]
     network = proof.train(other or make, height, width, seed)
@@ -77,6 +88,7 @@ def row(kind: str, seed: int) -> str:
         taps = taps_of(classifier.evaluator.network)
         taps.shapes(classifier.evaluator.normalised(pixels[:2]))
         hits = {c.name: hit(classifier, taps, c, held_out) for c in choice.candidates}
+        told = one_by_one(classifier, taps, held_out)
     accuracy = float((found == classes).float().mean())
     chosen = choice.candidate(choice.chosen)
     own = hits.pop(choice.chosen, None)
@@ -85,11 +97,45 @@ def row(kind: str, seed: int) -> str:
     if own and chosen:
         grid = f"{chosen.height}x{chosen.width}"
         share = f"{own.inside:.2f} ({own.floor:.2f})"
-        cells += [chosen.name, grid, f"{own.pictures:.2f}", share]
+        cells += [chosen.name, grid, outcome_of(chosen), f"{own.pictures:.2f}", share]
     else:
-        cells += [f"none: {choice.reason}", "", "", ""]
+        cells += [f"none: {choice.reason}", "", "", "", ""]
     cells += [best, f"{hits[best].pictures:.2f}"] if best else ["", ""]
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(cells)} |", told
+
+
+def outcome_of(candidate: LayerCandidate) -> str:
+    """Return what came of the last check of a candidate."""
+    check = candidate.check("removal")
+    return check.outcome if check else ""
+
+
+def one_by_one(classifier: Classifier, taps: Taps, held_out: tuple[Tensor, Tensor, Tensor]) -> Told:
+    """Return how often the self-test of the layer that each picture chooses comes out how.
+
+    Each outcome beside whether the picture's own map is above the floor.
+    """
+    told: Told = Counter()
+    for index in range(_ASKED):
+        one = tuple(each[index : index + 1] for each in held_out)
+        fresh = replace(classifier, searches={})  # each picture looks for the layer itself
+        choice = fresh.layer_search(one[0][0], int(one[1])).choice
+        chosen = choice.candidate(choice.chosen)
+        if chosen is None:
+            told["no layer", False] += 1
+        else:
+            found = hit(classifier, taps, chosen, (one[0], one[1], one[2]))
+            told[outcome_of(chosen), found.pictures > 0] += 1
+    return told
+
+
+def row_of_one(kind: str, told: Told) -> str:
+    """Return the row on what reports on one picture say, for all networks of a kind."""
+    right, wrong = ({each: told[each, above] for each in _OUTCOMES} for above in (True, False))
+    sums = {each: right[each] + wrong[each] for each in _OUTCOMES}
+    cells = [kind, str(sum(sums.values()))]
+    cells += [f"{sums[each]} ({right[each]})" for each in _OUTCOMES[:2]]
+    return f"| {' | '.join([*cells, str(sums[_OUTCOMES[2]])])} |"
 
 
 def hit(
@@ -102,7 +148,7 @@ def hit(
     pixels, classes, masks = held_out
     grid = Grid(candidate.height, candidate.width, candidate.layout, candidate.prefix)
     shares, floor = torch.zeros(len(pixels)), masks.float().mean((1, 2))
-    for target in range(proof.CLASSES):
+    for target in classes.unique().tolist():
         chosen = classes == target
         read = classifier.evaluator.feature_gradients(
             pixels[chosen], taps.tap(candidate.name), target
@@ -124,12 +170,29 @@ def main() -> None:
     given = parser.parse_args()
     parts = ["# Is the layer found the right one?", ""]
     parts += [*this_machine(torch.device("cpu")).lines(), "", *_intro(), ""]
-    parts += [f"| {' | '.join(_HEADS)} |", "|" + "---|" * len(_HEADS)]
+    parts += _header(_HEADS)
+    of_one: dict[str, Told] = {kind: Counter() for kind in KINDS}
     for kind in KINDS:
         for seed in range(given.seeds):
-            parts.append(row(kind, seed))
-            print(parts[-1], flush=True)
+            line, told = row(kind, seed)
+            of_one[kind].update(told)
+            parts.append(line)
+            print(line, flush=True)
+    parts += ["", *_between(), "", *_header(_HEADS_OF_ONE)]
+    parts += [row_of_one(kind, told) for kind, told in of_one.items()]
     given.out.write_text("\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _header(heads: Sequence[str]) -> list[str]:
+    return [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+
+
+def _between() -> Iterator[str]:
+    yield (
+        f"A report on one picture looks for its layer on that picture. Of {_ASKED} held-out "
+        "pictures a network: what the self-test says of the layer shown, and, in brackets, on how "
+        "many of these pictures the map is above the floor."
+    )
 
 
 def _intro() -> Iterator[str]:

@@ -164,7 +164,7 @@ def overlap_section(assets: Path) -> Iterator[str]:
     model = assets / "weights" / MODELS["MobileNetV2"]
     pictures = sorted((assets / "images" / "imagenet").iterdir())
     found = {picture.stem: lime_overlap(model, picture) for picture in pictures}
-    yield "## Overlap of Grad-CAM and LIME on ten pictures (reference 001)\n"
+    yield "## Overlap of Grad-CAM and LIME on ten pictures\n"
     yield (
         "Published: ResNet-50, LIME with 500 samples, the 15 largest segments, hide colour 0; the "
         "threshold on Grad-CAM is not stated. Here: MobileNetV2, the same counts and hide colour, "
@@ -190,7 +190,7 @@ def table_section(assets: Path) -> Iterator[str]:
     """Yield the lines of the second table."""
     pictures = masked_pictures(assets)
     found = {title: _measured(assets, file, pictures) for title, file in MODELS.items()}
-    yield "## Grad-CAM and Integrated Gradients of two networks (reference 004)\n"
+    yield "## Grad-CAM and Integrated Gradients of two networks\n"
     yield (
         f"Published: ResNet-50 and DenseNet-121 on one cat. Here: the median over {len(pictures)} "
         "masked pictures, with quartiles. Integrated Gradients are smoothed (sigma 3), equalised "

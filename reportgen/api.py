@@ -23,7 +23,7 @@ from reportgen.classifier.metadata import Hints, combine
 from reportgen.classifier.opened import Opened
 from reportgen.classifier.sidecar import flag_hints, sidecar_hints
 from reportgen.config import Config, load_config
-from reportgen.errors import ImageError, ModelError
+from reportgen.errors import ImageError, ModelError, UsageError
 from reportgen.image import open_image
 from reportgen.layer_records import LayerChoice
 from reportgen.packing import Packed as Packed
@@ -183,6 +183,8 @@ def _options(config: Config | Mapping[str, Any] | None) -> Config:
 def _each(models: Model | Sequence[Model]) -> Sequence[Model]:
     if isinstance(models, str | os.PathLike) or callable(models):
         return [models]
+    if not models:
+        raise UsageError("There is no model to explain; give at least one.")
     return models
 
 
@@ -217,8 +219,8 @@ def survey(
     which are then taken in the order of their names. Each report is written before the next is
     made, so memory does not grow with their number. A picture that cannot be explained is an entry
     with the reason. ``started`` hears of each picture, ``foreseen`` of what each model will cost,
-    before it starts. "html" in ``formats`` is for the reports of
-    the pictures as well, "pdf" for the survey alone.
+    before it starts. "html" in ``formats`` is for the reports of the pictures as well, "pdf" for
+    the survey alone.
 
     Raises UsageError, ModelError or OutputError for what cannot be used, ImageError where no
     picture could be explained; then nothing is written.
@@ -266,7 +268,7 @@ def find_pictures(images: Picture | Sequence[Picture]) -> tuple[tuple[Picture, .
     """Return pictures, those of folders sorted by name, and how many other files lie there.
 
     A path that is no folder is returned as it is. Folders inside a folder are not looked into.
-    Raises ImageError for a folder that has no pictures or cannot be read.
+    Raises ImageError where there is none, and for a folder that has none or cannot be read.
     """
     given = [images] if isinstance(images, str | os.PathLike | Image | np.ndarray) else images
     found: list[Picture] = []
@@ -278,6 +280,8 @@ def find_pictures(images: Picture | Sequence[Picture]) -> tuple[tuple[Picture, .
             passed_over += others
         else:
             found.append(image)
+    if not found:
+        raise ImageError("There is no picture to explain; give at least one.")
     return tuple(found), passed_over
 
 

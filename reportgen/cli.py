@@ -1,4 +1,4 @@
-"""The command line: arguments to options, errors to exit codes, and the only prints.
+"""The command line: arguments to options, errors to exit codes, and what is printed of a run.
 
 Exit codes: 0 done; 1 a fault of reportgen; 2 options; 3 the model; 4 the picture; 5 the output;
 130 interrupted.
@@ -105,7 +105,7 @@ def _explain(
 
 @dataclass(frozen=True)
 class _Task:
-    """What the command line asks for; ``formats`` are those that can be made here."""
+    """What the command line asks for; ``chosen`` where ``formats`` are those that it names."""
 
     models: list[str]
     images: list[str]

@@ -92,7 +92,7 @@ class Config(BaseModel):
     size: str = Field(
         "", description="Input size the network sees: 224 or 224x320 (height x width)."
     )
-    resize: Annotated[int, Field(ge=1)] | None = Field(
+    resize: Positive | None = Field(
         None, description="Short side before the centre crop; the input size when not given."
     )
     interpolation: Literal["nearest", "bilinear", "bicubic"] | None = Field(

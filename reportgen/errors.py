@@ -49,6 +49,14 @@ class NotApplicable(ReportgenError):
     """One step does not apply to this model or picture; the run goes on without it."""
 
 
+def failure_reason(error: Exception) -> str:
+    """Return why a step failed: our own sentence, else the kind of error and its first line."""
+    if isinstance(error, ReportgenError):
+        return str(error)
+    first = str(error).strip().splitlines()[:1]
+    return ": ".join([type(error).__name__, *first])
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """Return the error for a name that does not exist, listing those that do."""
     return UsageError(f"Unknown {kind} '{name}'; the known ones are: {', '.join(known)}.")

@@ -48,6 +48,8 @@ def _flag(name: str) -> inspect.Parameter:
     kind, choices = _kind(field.annotation)
     if choices:
         text = f"{text} One of: {', '.join(choices)}."
+    if kind is bool:
+        switch = f"{switch}/--no-{switch.removeprefix('--')}"
     option = typer.Option(switch, help=text, show_default=field.default not in ("", None))
     return inspect.Parameter(
         name,

@@ -47,8 +47,9 @@ class LayerChoice(Record):
 
     ``chosen`` and ``runner_up`` are names among ``candidates``, empty where there is none; then
     ``reason`` says why. The removal scores of ``noise_maps`` smooth random maps have ``noise_mean``
-    and ``noise_sd``, None where no map was tried. ``shared`` where all this was measured on an
-    earlier picture or class of the same run, whose pictures share one layer.
+    and ``noise_sd``, None where no map was tried or removal changes too little to tell. ``shared``
+    where all this was measured on an earlier picture or class of the same run, whose pictures share
+    one layer.
     """
 
     source: Literal["option", "detected"]

@@ -46,7 +46,7 @@ def print_layers(choice: LayerChoice) -> None:
     if choice.noise_mean is not None:
         print(
             f"Removal scores of {choice.noise_maps} smooth random maps: {choice.noise_mean:.2f} ± "
-            f"{choice.noise_sd:.2f}."
+            f"{choice.noise_sd:.2f}; a layer passes with more than twice that spread."
         )
     if choice.reason:
         print(f"Class activation maps do not apply: {choice.reason}.")
@@ -64,11 +64,12 @@ def _print_layer(candidate: LayerCandidate, choice: LayerChoice) -> None:
         f"{candidate.layout}{prefix}"
     )
     failings = layer_failings(candidate)
-    said = [f"fails: {'; '.join(failings)}" if failings else "passes"]
     undecided = [check.key for check in candidate.checks if check.outcome == "undecided"]
+    said = [f"fails: {'; '.join(failings)}"] if failings else []
     said += [f"cannot be told: {', '.join(undecided)}"] if undecided else []
+    said = said or ["passes"]
     removal = candidate.check("removal")
-    if removal and removal.value is not None and not undecided:
+    if removal and removal.value is not None:
         said.append(f"removal score {removal.value:.2f}")
     print(f"    {'; '.join(said)}")
 

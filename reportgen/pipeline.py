@@ -22,7 +22,7 @@ from reportgen.classifier.metadata import Hints
 from reportgen.classifier.opened import Opened
 from reportgen.classifier.targets import Target
 from reportgen.config import ALL, PROFILES, STANDARD_METRICS, Config, names_asked
-from reportgen.errors import NotApplicable, ReportgenError, UsageError, unknown_name
+from reportgen.errors import NotApplicable, UsageError, failure_reason, unknown_name
 from reportgen.facts import CONSTANT_MAP, facts_of
 from reportgen.findings import briefed, findings_of
 from reportgen.image import Picture
@@ -32,7 +32,7 @@ from reportgen.narrative.narration import narrating
 from reportgen.narrative.templates import sections_of
 from reportgen.narrative.verdict import verdict_of
 from reportgen.phrases import speaking, speech_of, templates_digest
-from reportgen.preflight import Asked, Forecast, fit_batches, forecast
+from reportgen.preflight import Asked, Forecast, fitted, forecast
 from reportgen.records import (
     Attribution,
     Card,
@@ -141,7 +141,7 @@ def made_ready(opened: Opened, given: Hints, config: Config) -> Iterator[Classif
     _chosen(config)  # a mistyped name is refused before the model is made ready
     speech_of(config.language, config.templates)
     with classifier_from(opened, given, config) as classifier:
-        yield replace(classifier, footprint=fit_batches(classifier, config))
+        yield fitted(classifier, config)
 
 
 def report_on(
@@ -156,9 +156,8 @@ def report_on(
 
     ``started`` hears the name of each stage; ``foreseen``, where there is one, what all this will
     cost, before it starts; ``target`` is what to explain, else what ``config`` asks for. Raises
-    UsageError for names that do not exist and for several targets, and
-    ImageError for a picture that cannot be used. A method or metric that fails is in the report as
-    skipped.
+    UsageError for names that do not exist and for several targets, and ImageError for a picture
+    that cannot be used. A method or metric that fails is in the report as skipped.
     """
     methods, metrics = _chosen(config)
     counter = classifier.evaluator.counter
@@ -228,7 +227,7 @@ def _explain(subject: Subject, method: Method, gathered: _Gathered) -> None:
     except UsageError:
         raise
     except Exception as error:  # one failing method never costs the user the others
-        gathered.skipped.append(Skipped(step=name, reason=_reason(error)))
+        gathered.skipped.append(Skipped(step=name, reason=failure_reason(error)))
         return
     gathered.maps[name] = found
     gathered.arrays[f"map.{name}"] = found.cpu().numpy()
@@ -284,20 +283,13 @@ def _measure(context: Context, name: str, gathered: _Gathered) -> None:
         with context.shared.costing() as cost:
             measured = METRICS[name].measure(context)
     except Exception as error:  # one failing metric never costs the user the others
-        gathered.skipped.append(Skipped(step=name, reason=_reason(error)))
+        gathered.skipped.append(Skipped(step=name, reason=failure_reason(error)))
         return
     gathered.cards.append(METRICS[name].card)
     costed = (m.model_copy(update={"cost": cost()}) for m in measured.measurements)
     gathered.measurements.extend(costed)
     gathered.arrays.update(measured.arrays)
     gathered.skipped.extend(measured.skipped)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ReportgenError):
-        return str(error)
-    first = str(error).strip().splitlines()[:1]
-    return ": ".join([type(error).__name__, *first])
 
 
 def _layer(subject: Subject, shared: bool) -> LayerChoice | None:

@@ -24,10 +24,11 @@ _WHITES = (1, 255, 65535)
 
 
 def read_npy(path: Path, shown: str) -> NDArray[Any]:
-    """Return the array in a NumPy file; ImageError for objects, which could run code."""
+    """Return the array in a NumPy file as it is; ImageError for objects, which could run code."""
     try:
         values: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    # The last two: a short file may say that it holds more than any memory.
+    except (ValueError, OSError, EOFError, MemoryError, OverflowError) as error:
         raise ImageError(
             f"The array {shown} cannot be read: {error}; save it again with numpy.save."
         ) from None
@@ -61,7 +62,7 @@ def is_special(channels: int) -> bool:
 
 
 def check_array(values: NDArray[Any]) -> None:
-    """Raise ImageError for an array that has not the form or the type of a picture."""
+    """Raise ImageError unless an array is (H, W) or (H, W, C), of a type that a picture has."""
     shape, dtype = values.shape, values.dtype
     # Nobody brings a picture of three rows: these are channels.
     first = len(shape) == 3 and 0 < shape[0] <= 4 and shape[0] < min(shape[1:])

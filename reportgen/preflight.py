@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from reportgen.attribution import METHODS
 from reportgen.classifier.black_box import BlackBox
 from reportgen.classifier.classifier import Classifier
+from reportgen.classifier.derivatives import cause
 from reportgen.classifier.evaluator import Evaluator
 from reportgen.classifier.kept_tensors import room_to_keep
 from reportgen.classifier.layers import FeatureLayer
@@ -21,9 +21,12 @@ from reportgen.classifier.memory import (
     available_memory,
     footprint,
     largest_batch,
+    out_of_memory,
     parse_memory,
+    shortage,
     weight_bytes,
 )
+from reportgen.classifier.severed import Severed
 from reportgen.config import Config
 from reportgen.errors import ModelError, NotApplicable, UsageError
 from reportgen.metrics import METRICS
@@ -112,30 +115,45 @@ class Asked:
     mask: bool
 
 
-def fit_batches(classifier: Classifier, config: Config) -> Footprint | None:
-    """Set the batch size to what fits into memory, and return what a pass needs.
+def fitted(classifier: Classifier, config: Config) -> Classifier:
+    """Return the classifier with what its passes need, its batches no larger than memory.
 
-    The limit is ``max_memory``, or else what is free on the device. None where it cannot be
-    measured. Raises UsageError where one picture needs more than ``max_memory``, or that option
-    cannot be kept here.
+    The limit is ``max_memory``, or else what is free on the device. Where a pass with gradients
+    fails or needs more, it gives predictions only from now on. ``footprint`` is None where memory
+    cannot be measured. Raises UsageError where one picture without gradients needs more than
+    ``max_memory``, or that option cannot be kept here; ModelError where it needs more than there
+    is.
     """
     evaluator = classifier.evaluator
     try:
-        found = _footprint(classifier)
+        found, refusal = _footprint(classifier)
     except NotApplicable as error:
         if config.max_memory:
             raise UsageError(f"The option max_memory cannot be kept here: {error}.") from None
-        return None
-    if config.max_memory:
-        limit = parse_memory(config.max_memory)
-        evaluator.batch_size = largest_batch(found, limit, evaluator.batch_size)
-        return found
-    free = available_memory(classifier.device)
-    if free is not None:
-        # The weights are in memory already; an estimate alone is no reason to refuse.
-        room = max(free + found.weights, found.needed(found.smallest))
+        return classifier
+    limit = parse_memory(config.max_memory) if config.max_memory else None
+    if limit is not None and not refusal and found.needed(found.smallest) > limit:
+        refusal = f"a pass with gradients of {shortage(found, limit)}"
+        found = _measured(classifier, graded=False)
+    room = _room(classifier, found) if limit is None else limit
+    if room is not None:
         evaluator.batch_size = largest_batch(found, room, evaluator.batch_size)
-    return found
+    return _refusing(replace(classifier, footprint=found), refusal)
+
+
+def _room(classifier: Classifier, found: Footprint) -> int | None:
+    free = available_memory(classifier.device)
+    # The weights are in memory already; an estimate alone is no reason to refuse.
+    return None if free is None else max(free + found.weights, found.needed(found.smallest))
+
+
+def _refusing(classifier: Classifier, refusal: str) -> Classifier:
+    """Return the classifier as one of predictions only, where there is a ``refusal``."""
+    if not refusal:
+        return classifier
+    classifier.evaluator.refusal = refusal
+    record = classifier.record.model_copy(update={"predictions_only": refusal})
+    return replace(classifier, record=record)
 
 
 def forecast(classifier: Classifier, config: Config, asked: Asked) -> Forecast:
@@ -144,7 +162,7 @@ def forecast(classifier: Classifier, config: Config, asked: Asked) -> Forecast:
     The speed is measured on one batch of the picture, forward, and forward and back. What needs
     more than predictions is left out where the model gives no more.
     """
-    asked = _possible(asked) if classifier.record.predictions_only else asked
+    asked = _possible(classifier, asked) if classifier.record.predictions_only else asked
     found = classifier.footprint
     height, width = asked.pixels.shape[-2:]
     channels, search = _layer(classifier, asked)
@@ -167,12 +185,17 @@ def forecast(classifier: Classifier, config: Config, asked: Asked) -> Forecast:
     )
 
 
-def _possible(asked: Asked) -> Asked:
-    """Return what can be done with predictions alone."""
+def _possible(classifier: Classifier, asked: Asked) -> Asked:
+    """Return what can be done with predictions alone, and without the weights of a black box."""
+    closed = isinstance(classifier.evaluator.network, BlackBox)
     return replace(
         asked,
         methods=[name for name in asked.methods if METHODS[name].card.needs == _PREDICTIONS],
-        metrics=[name for name in asked.metrics if METRICS[name].card.needs != WEIGHTS_DRAWN],
+        metrics=[
+            name
+            for name in asked.metrics
+            if not closed or METRICS[name].card.needs != WEIGHTS_DRAWN
+        ],
     )
 
 
@@ -213,7 +236,36 @@ def _layer(classifier: Classifier, asked: Asked) -> tuple[int, Work]:
     return int(layer.grid.spatial(activation).shape[1]), search
 
 
-def _footprint(classifier: Classifier) -> Footprint:
+def _footprint(classifier: Classifier) -> tuple[Footprint, str]:
+    """Return what passes need, and why none with gradients can be made, "" where one can."""
+    try:
+        return _measured(classifier), ""
+    except Severed as error:
+        refusal = str(error)
+    except NotApplicable:
+        raise
+    except Exception as error:  # any failure of the user's code
+        refusal = _too_large(classifier, "with") if out_of_memory(error) else cause(error)
+    try:
+        return _measured(classifier, graded=False), refusal
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        said = _too_large(classifier, "without")
+    raise ModelError(f"{said[0].upper()}{said[1:]}.")
+
+
+def _too_large(classifier: Classifier, way: str) -> str:
+    height, width = classifier.record.preprocessing.crop
+    return (
+        f"a pass {way} gradients of {classifier.evaluator.fixed_batch or 1} picture(s) of "
+        f"{height}x{width} pixels needs more memory than there is; use a smaller --size, or "
+        "another --device"
+    )
+
+
+def _measured(classifier: Classifier, graded: bool = True) -> Footprint:
+    """Return what passes of two pictures need, or, where memory is short, of one."""
     evaluator = classifier.evaluator
     if isinstance(evaluator.network, BlackBox):
         raise NotApplicable(
@@ -224,14 +276,20 @@ def _footprint(classifier: Classifier) -> Footprint:
     copies = (evaluator.copies.folded, evaluator.copies.reduced)
     weights = weight_bytes(evaluator.network)
     weights += sum(weight_bytes(c) for c in copies if isinstance(c, torch.nn.Module))
-    for count in (fixed,) if fixed else (2, 1):
+
+    def of(count: int) -> Footprint:
         pixels = torch.zeros(count, *shape, device=classifier.device)
-        with suppress(MemoryError), room_to_keep(classifier.device):
-            return footprint(evaluator.raw, pixels, weights, fixed=fixed is not None)
-    raise ModelError(
-        f"A pass with gradients of {fixed or 1} picture(s) of {shape[1]}x{shape[2]} pixels needs "
-        "more memory than there is; use a smaller --size, or another --device."
-    )
+        with room_to_keep(classifier.device):
+            return footprint(evaluator.raw, pixels, weights, fixed is not None, graded)
+
+    if fixed is not None:
+        return of(fixed)
+    try:
+        return of(2)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    return of(1)
 
 
 def _speed(classifier: Classifier, asked: Asked) -> Speed:

@@ -8,7 +8,7 @@ are named here and lie beside it, in ``maps.npz``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import JsonValue
 
@@ -23,9 +23,10 @@ from reportgen.subject_records import Preprocessing as Preprocessing
 from reportgen.subject_records import Source as Source
 from reportgen.subject_records import Sourced as Sourced
 
-SCHEMA_VERSION: Literal["1.4"] = "1.4"
 # 1.0 has no quantities, yardsticks and costs; what it lacks has a default.
-READABLE_VERSIONS = ("1.0", "1.1", "1.2", "1.3", "1.4")
+Version = Literal["1.0", "1.1", "1.2", "1.3", "1.4"]
+SCHEMA_VERSION: Version = "1.4"
+READABLE_VERSIONS: tuple[str, ...] = get_args(Version)
 
 Direction = Literal["higher is better", "lower is better", "descriptive"]
 Form = Literal["decimal", "percent", "count"]
@@ -338,7 +339,7 @@ class Run(Record):
 class Report(Record):
     """The Model Explainability Report of one model and one picture."""
 
-    schema_version: Literal["1.0", "1.1", "1.2", "1.3", "1.4"] = SCHEMA_VERSION
+    schema_version: Version = SCHEMA_VERSION
     model: ModelRecord
     image: ImageRecord
     prediction: Prediction

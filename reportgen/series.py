@@ -19,11 +19,11 @@ from reportgen.classifier.metadata import Hints
 from reportgen.classifier.opened import Opened
 from reportgen.classifier.targets import check_single
 from reportgen.config import Config
-from reportgen.errors import ReportgenError, UsageError
+from reportgen.errors import ReportgenError, UsageError, failure_reason
 from reportgen.image import Picture
 from reportgen.mask import mask_for
 from reportgen.narrative.narration import Narrate, narrating
-from reportgen.pipeline import Foreseen, made_ready, report_on
+from reportgen.pipeline import Foreseen, Started, made_ready, report_on
 from reportgen.records import Report, Run
 from reportgen.render import table
 from reportgen.render.survey_folder import PICTURES, staged
@@ -35,8 +35,6 @@ from reportgen.surveys.tally import Tally, entry_of
 
 _STEM = 40
 _PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
-
-Started = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def run_series(
             seconds={"total": time.perf_counter() - start},
         )
         survey = survey_of(walk.tally, wanted.passed_over, run)
-        names = fill_survey(survey, stage, formats, require_pdf=False)
+        names = fill_survey(survey, stage, formats)
     return survey, tuple(wanted.directory / name for name in names)
 
 
@@ -203,9 +201,7 @@ def _explain(walk: _Walk, contender: Ready, picture: Picture, config: Config, pl
     except UsageError:
         raise
     except Exception as error:  # one picture never costs the user the others
-        known = isinstance(error, ReportgenError)
-        reason = str(error) if known else f"{type(error).__name__}: {error}"
-        _fail(walk, place.model_copy(update={"folder": ""}), reason)
+        _fail(walk, place.model_copy(update={"folder": ""}), failure_reason(error))
         return
     write_report(report, arrays, walk.stage / place.folder, walk.formats)
     _keep(walk, place, report)

@@ -102,6 +102,7 @@ def make_subject(
 
 
 def image_record(subject: Subject) -> ImageRecord:
+    """Return what the report says of the picture."""
     picture = subject.picture
     width, height = picture.image.size
     return ImageRecord(
@@ -117,6 +118,12 @@ def image_record(subject: Subject) -> ImageRecord:
 
 
 def pictures(subject: Subject) -> Mapping[str, NDArray[np.generic]]:
+    """Return what is drawn of the picture, by the name of its array.
+
+    ``original`` is a copy of at most 1024 pixels a side, uint8 (height, width, 3); ``crop`` the
+    left, top, right and bottom in it of what the network sees. That is ``input``, uint8 (H, W, C),
+    and ``mask``, where there is one, uint8 (H, W) of 0 and 1.
+    """
     copy, crop = display_copy(subject.picture.image, subject.prepared.crop, _DISPLAY_SIDE)
     seen = (subject.prepared.pixels.permute(1, 2, 0) * 255).round().byte().numpy()
     edges = (crop.left, crop.top, crop.right, crop.bottom)

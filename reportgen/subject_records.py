@@ -60,7 +60,9 @@ class ModelRecord(Record):
 
     ``weights_sha256`` and ``parameters`` are None where nobody can know them, as of a Python
     function. ``predictions_only`` says, to follow "because", why there are neither gradients nor
-    feature maps of this model; empty where there are.
+    feature maps of this model; empty where there are. ``transform_input`` is whether a GoogLeNet or
+    an Inception v3 re-normalises its input, None where that is not known or not asked; its source
+    is with those of the preprocessing.
     """
 
     name: str
@@ -75,6 +77,7 @@ class ModelRecord(Record):
     preprocessing: Preprocessing
     preprocessing_sources: Mapping[str, Source]
     own_normalisation: OwnNormalisation | None = None
+    transform_input: bool | None = None
     trusted_pickle: bool = False
     predictions_only: str = ""
     notes: tuple[str, ...] = ()

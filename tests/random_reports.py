@@ -73,7 +73,10 @@ def _curves(lot: Random, methods: list[str]) -> Iterator[Measurement]:
     for metric in ("deletion", "insertion"):
         if lot.random() < 0.15:
             continue
-        ends = lot.choice(((0.9, 0.1), (0.9, 0.1), (0.5, 0.46), (0.05, 0.0), (1.0, 0.0)))
+        picture, baseline = lot.choice(
+            ((0.9, 0.1), (0.9, 0.1), (0.5, 0.46), (0.1, 0.9), (1.0, 0.0))
+        )
+        ends = (picture, baseline) if metric == "deletion" else (baseline, picture)
         for subject in (*methods, "smooth-random", "edges", "centre", "random"):
             value = share(lot)
             if lot.random() < skill:
@@ -160,7 +163,10 @@ def _asked(lot: Random) -> dict[str, Any]:
 
 def _layer(lot: Random) -> Any:
     outcome: Outcome = lot.choice(("passes", "fails", "undecided"))
-    found = layer_of(outcome, lot.choice(("option", "detected")))
+    # One that fails is never chosen by itself.
+    found = layer_of(
+        outcome, lot.choice(("option", "option" if outcome == "fails" else "detected"))
+    )
     if lot.random() < 0.5:
         found = found.model_copy(update={"chosen": "layer3", "runner_up": "layer4.2"})
     return found

@@ -186,6 +186,9 @@ def test_assumptions_are_listed_in_words() -> None:
     sources = {"mean": "assumed", "std": "assumed", "resize": "file"}
     report = report_of(preprocessing_sources=sources)
     assert fact(report, "model.assumed").text == "the mean and the standard deviation"
+    report = report_of(preprocessing_sources={"transform_input": "assumed"})
+    said = "whether the network re-normalises its input (transform_input)"
+    assert fact(report, "model.assumed").text == said
 
 
 def test_every_option_has_its_words() -> None:

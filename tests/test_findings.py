@@ -23,8 +23,8 @@ from told_reports import (
     verdict,
 )
 
-from reportgen import findings
 from reportgen.facts import CONSTANT_MAP
+from reportgen.findings.curves import VERDICTS
 from reportgen.records import (
     Measurement,
     OwnNormalisation,
@@ -50,6 +50,33 @@ def beside(control: str, deletion: float, insertion: float, method: str = "gradc
     own = [curve("deletion", method, deletion), curve("insertion", method, insertion)]
     other = [curve("deletion", control, 0.3), curve("insertion", control, 0.7)]
     return report_of(*own, *other, *noise_curves(), methods=(method,))
+
+
+def alone(metric: str, control: str, value: float, method: str = "gradcam") -> Report:
+    """Return a report on a map beside a control that reaches 0.3, by one curve."""
+    own, other = curve(metric, method, value), curve(metric, control, 0.3)
+    return report_of(own, other, *noise_curves(), methods=(method,))
+
+
+def by_one_curve(control: str, metric: str, method: str) -> tuple[list[Report], list[Report]]:
+    """Return reports on a map that is no better than a control by one curve, and that is better."""
+    sign = 1 if metric == "deletion" else -1
+    other = "insertion" if metric == "deletion" else "deletion"
+    own = [curve(m, method, 0.3) for m in (metric, other)]
+    silent = curve(other, method, 0.3, (0.5, 0.5)), curve(other, control, 0.3, (0.5, 0.5))
+    beside = curve(metric, control, 0.3)
+    holding = [
+        alone(metric, control, 0.3, method),
+        alone(metric, control, 0.3 + sign * 0.01, method),
+        report_of(own[0], beside, *silent, *noise_curves(), methods=(method,)),
+        report_of(*own, beside, *noise_curves(), methods=(method,)),
+    ]
+    return holding, [
+        alone(metric, control, 0.3 - sign * 0.01, method),
+        alone(other, control, 0.3, method),
+        report_of(*own, beside, curve(other, control, 0.3), *noise_curves(), methods=(method,)),
+        report_of(silent[0], *silent, *noise_curves(), methods=(method,)),
+    ]
 
 
 def signal(metric: str, *ends: float) -> Report:
@@ -178,6 +205,16 @@ CASES: Mapping[str, tuple[str, Sequence[Report], Sequence[Report]]] = {
         [signal("insertion", 0.05, 0), signal("insertion", 0, 0.04)],
         [signal("insertion", 0, 0.051), signal("deletion", 0, 0.01), report_of()],
     ),
+    "deletion-rises": (
+        "caution",
+        [signal("deletion", 0, 0.051), signal("deletion", 0.1, 0.9)],
+        [signal("deletion", 0, 0.05), signal("deletion", 0.9, 0.1), signal("insertion", 0, 0.9)],
+    ),
+    "insertion-falls": (
+        "caution",
+        [signal("insertion", 0.051, 0), signal("insertion", 0.9, 0.1)],
+        [signal("insertion", 0.05, 0), signal("insertion", 0.1, 0.9), signal("deletion", 0.9, 0)],
+    ),
     "beats-noise gradcam": (
         "pass",
         [judged(0.399, 0.601)],
@@ -233,6 +270,14 @@ CASES: Mapping[str, tuple[str, Sequence[Report], Sequence[Report]]] = {
         [beside("random", 0.3, 0.7, "saliency")],
         [beside("random", 0.299, 0.7, "saliency"), beside("random", 0.4, 0.6)],
     ),
+    **{
+        f"no-better-than-{control}-by-{metric}-alone {method}": (
+            "caution",
+            *by_one_curve(control, metric, method),
+        )
+        for control, method in (("centre", "gradcam"), ("edges", "gradcam"), ("random", "saliency"))
+        for metric in ("deletion", "insertion")
+    },
     "ignores-model gradcam": (
         "problem",
         [report_of(verdict("randomised_spearman", "gradcam", "fails"))],
@@ -306,6 +351,11 @@ CASES: Mapping[str, tuple[str, Sequence[Report], Sequence[Report]]] = {
         "caution",
         [report_of(layer=layer_of("fails", "option"))],
         [report_of(), *(report_of(layer=layer_of(o, "option")) for o in ("passes", "undecided"))],
+    ),
+    "layer-unclear": (
+        "caution",
+        [report_of(layer=layer_of("undecided")), report_of(layer=layer_of("undecided", "option"))],
+        [report_of(), *(report_of(layer=layer_of(o)) for o in ("passes", "fails"))],
     ),
     "sensitive-map gradcam": (
         "caution",
@@ -383,7 +433,15 @@ def test_every_rule_has_its_short_sentence() -> None:
 def test_the_verdicts_cover_what_two_curves_can_say() -> None:
     states = (True, False, None)
     possible = {(a, b) for a in states for b in states} - {(None, None)}
-    assert set(findings._VERDICTS) == possible
+    assert set(VERDICTS) == possible
+
+
+@pytest.mark.parametrize("metric", ["deletion", "insertion"])
+def test_no_map_is_judged_by_a_curve_that_goes_the_wrong_way(metric: str) -> None:
+    ends = (0.1, 0.9) if metric == "deletion" else (0.9, 0.1)
+    own = [curve(metric, subject, 0.3, ends) for subject in ("gradcam", "centre")]
+    found = rules(report_of(*own, *noise_curves()))
+    assert not [rule for rule in found if rule.startswith(("beats", "no-better"))]
 
 
 def test_little_signal_leaves_the_verdict_to_the_other_curve() -> None:

@@ -236,6 +236,12 @@ def test_the_table_in_words_is_the_table_enforced() -> None:
     assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(enforced)
 
 
+def test_the_tests_that_are_named_exist() -> None:
+    named = re.findall(r"tests/[\w/]+\.py", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))
+    assert len(named) > 3
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
 def imported_by(*arguments: str) -> tuple[set[str], str]:
     """Run Python; return the top-level packages it imported, and its output."""
     outcome = subprocess.run(

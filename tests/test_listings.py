@@ -42,10 +42,10 @@ def test_each_layer_is_listed_with_what_came_of_its_checks(
             candidates=(
                 candidate("last", check("passes", 2.345), prefix=1),
                 candidate("middle", check("fails", -1.0)),
-                candidate("first", check("undecided", None)),
+                candidate("first", check("undecided", 0.75)),
             ),
-            noise_maps=5,
-            noise_mean=0.125,
+            noise_maps=10,
+            noise_mean=0.0,
             noise_sd=0.5,
         )
     )
@@ -59,8 +59,9 @@ def test_each_layer_is_listed_with_what_came_of_its_checks(
         "removal score -1.00",
         "first (runner-up)",
         "    6x9 places, 8 channels, tokens",
-        "    passes; cannot be told: removal",
-        "Removal scores of 5 smooth random maps: 0.12 ± 0.50.",
+        "    cannot be told: removal; removal score 0.75",
+        "Removal scores of 10 smooth random maps: 0.00 ± 0.50; a layer passes with more than twice "
+        "that spread.",
     ]
 
 

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "reportgen"
 FORMATTER = PACKAGE / "facts" / "formats.py"
 # Places in a drawing and the numbers at its axes, which are no facts.
 DRAWING = PACKAGE / "render" / "charts.py"
-TOLD = ("facts", "narrative", "render", "surveys", "findings.py", "wording.py", "phrases.py")
+TOLD = ("facts", "narrative", "render", "surveys", "findings", "wording.py", "phrases.py")
 
 
 def told() -> Iterator[Path]:

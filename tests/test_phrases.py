@@ -89,13 +89,16 @@ def test_what_was_written_down_in_english_is_told_by_its_form(
         assert retold(group, english) == portuguese
 
 
+HOLDS = 'holds = "{rotation.step}, {rotation.limit}!"'
+
+
 class TestOwnTemplates:
     def test_a_sentence_replaces_ours_and_the_others_stay(self, tmp_path: Path) -> None:
-        own = folder(tmp_path / "own", words='yes = "aye"', sections='holds = "{rotation.limit}!"')
+        own = folder(tmp_path / "own", words='yes = "aye"', sections=HOLDS)
         with speaking("en", own):
             assert (phrase("yes"), phrase("no")) == ("aye", "no")
             sentences = read_wording("sections.toml", {}).sentences
-            assert sentences["holds"] == "{rotation.limit}!"
+            assert sentences["holds"] == "{rotation.step}, {rotation.limit}!"
             assert sentences["no-map"].startswith("No method")
 
     @pytest.mark.parametrize(

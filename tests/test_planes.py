@@ -74,6 +74,16 @@ def test_a_numpy_file_of_objects_is_refused_unopened(tmp_path: Path) -> None:
         open_image(path)
 
 
+@pytest.mark.parametrize("rows", [10**13, 10**25])
+def test_a_numpy_file_that_says_it_is_huge_is_refused(rows: int, tmp_path: Path) -> None:
+    path = tmp_path / "huge.npy"
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (rows, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(ImageError, match="save it again with numpy"):
+        open_image(path)
+
+
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 @pytest.mark.parametrize(("channels", "dtype"), [(5, "uint8"), (13, "uint16"), (5, "float32")])
 def test_tiff_files_of_many_bands(planar: str, channels: int, dtype: str, tmp_path: Path) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from toys import Normalised, as_opened, hints, pictures, seeded
 
 import reportgen
 from reportgen import preflight
 from reportgen.classifier.classifier import Classifier
+from reportgen.classifier.kept_tensors import room_to_keep
 from reportgen.classifier.memory import Footprint
 from reportgen.config import Config
-from reportgen.errors import NotApplicable, UsageError
+from reportgen.errors import ModelError, NotApplicable, UsageError
 from reportgen.image import open_image
 from reportgen.outlook import lasting, line, table
 from reportgen.pipeline import foresee, made_ready, make_report
@@ -109,11 +113,15 @@ def test_a_dry_run_foresees_what_a_run_does() -> None:
 
 
 FOOTPRINT = Footprint(weights=1000, constant=0, forward=100, backward=1000)
+UNGRADED = Footprint(weights=1000, constant=0, forward=100, backward=100)
 
 
 @pytest.fixture
 def known_footprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "footprint", lambda *_, **__: FOOTPRINT)
+    def known(*given: object) -> Footprint:
+        return FOOTPRINT if given[-1] else UNGRADED
+
+    monkeypatch.setattr(preflight, "footprint", known)
 
 
 def ready(**options: Any) -> Classifier:
@@ -136,11 +144,90 @@ def test_batches_fit_into_the_memory_allowed(limit: str, asked: int, batch: int)
 @pytest.mark.usefixtures("known_footprint")
 def test_too_little_memory_is_refused_in_one_sentence() -> None:
     with pytest.raises(
-        UsageError, match=r"A pass of 1 picture\(s\) needs about 2 kB .*2 kB allowed"
+        UsageError, match=r"A pass of 1 picture\(s\) needs about 1 kB .*1 kB allowed"
     ):
-        ready(max_memory="2299B")
+        ready(max_memory="1129B")
     with pytest.raises(UsageError, match="cannot be 'much'"):
         ready(max_memory="much")
+
+
+@pytest.mark.usefixtures("known_footprint")
+def test_a_limit_too_low_for_gradients_leaves_predictions() -> None:
+    # Without gradients a picture takes 130 bytes.
+    found = ready(max_memory="2299B")
+    assert found.evaluator.batch_size == (2299 - 1000) // 130
+    said = "a pass with gradients of 1 picture(s) needs about 2 kB with the model's weights, more"
+    assert found.record.predictions_only.startswith(said)
+    assert found.evaluator.refusal == found.record.predictions_only
+    assert ready(max_memory="2300B").record.predictions_only == ""
+
+
+def short_of_memory(monkeypatch: pytest.MonkeyPatch, graded: bool) -> None:
+    """Let memory end where a pass keeps anything for a gradient or, not ``graded``, in any pass."""
+
+    def end(*given: object) -> Footprint:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    if graded:
+        room = partial(room_to_keep, available=lambda device: 0)
+        monkeypatch.setattr(preflight, "room_to_keep", room)
+    else:
+        monkeypatch.setattr(preflight, "footprint", end)
+
+
+def test_memory_too_short_for_gradients_costs_only_what_needs_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    short_of_memory(monkeypatch, graded=True)
+    report, (found,) = told(metrics="deletion,confidence,noise,sensitivity,randomisation")
+    assert [a.method for a in report.attributions] == ["lime", "occlusion"]
+    reasons = {step.step: step.reason for step in report.skipped}
+    assert reasons.keys() == {"gradcam", "scorecam", "saliency"}
+    assert set(reasons.values()) == {
+        "this step needs gradients, or what the network computes inside, and a pass with gradients "
+        "of 1 picture(s) of 16x16 pixels needs more memory than there is; use a smaller --size, or "
+        "another --device"
+    }
+    measured = {measurement.metric for measurement in report.measurements}
+    assert {"deletion", "noise_flips", "sensitivity", "randomised_spearman"} <= measured
+    assert sum(passes.backward for passes in report.provenance.passes) == 0
+    assert [step.name for step in found.methods] == ["lime", "occlusion"]
+    counted = {p.stage: Work(p.forward, p.backward) for p in report.provenance.passes}
+    assert all(step.work == counted[step.name] for step in found.steps)
+    assert found.memory is not None
+    assert any(
+        "needs more memory than there is" in s.text for p in report.sections for s in p.sentences
+    )
+
+
+def test_a_model_of_which_no_pass_fits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    short_of_memory(monkeypatch, graded=False)
+    with pytest.raises(
+        ModelError,
+        match=r"A pass without gradients of 1 picture\(s\) of 16x16 pixels needs more memory than",
+    ):
+        ready()
+
+
+class _Cut(Normalised):
+    """Takes a part of its features out of the gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.features(x)
+        scores: Tensor = self.classifier((features + features.detach().relu()).mean((2, 3)))
+        return scores
+
+
+def test_a_gradient_that_would_leave_out_a_part_is_seen_by_all_methods_whatever_comes_first() -> (
+    None
+):
+    heard: list[Forecast] = []
+    asked, given = config(methods="gradcam,saliency,lime", metrics=""), hints(SHAPE, "softmax")
+    opened = as_opened(seeded(_Cut))
+    report, _ = make_report(opened, given, open_image(picture()), asked, foreseen=heard.append)
+    assert [a.method for a in report.attributions] == ["lime"]
+    assert all("computed without gradients (first seen in" in s.reason for s in report.skipped)
+    assert [step.name for step in heard[0].methods] == ["lime"]
 
 
 @pytest.mark.usefixtures("known_footprint")
@@ -155,7 +242,7 @@ def test_without_a_limit_batches_fit_into_what_is_free(
 def test_where_memory_cannot_be_measured_only_a_limit_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def unknown(*_: object, **__: object) -> Footprint:
+    def unknown(*_: object) -> Footprint:
         raise NotApplicable("the memory of a pass cannot be measured on 'mps'")
 
     monkeypatch.setattr(preflight, "footprint", unknown)

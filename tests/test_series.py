@@ -217,6 +217,15 @@ class TestFailures:
             run(["gone.png", "lost.png"], tmp_path / "new" / "out")
         assert list(tmp_path.iterdir()) == []
 
+    def test_an_empty_list_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ImageError, match="no picture to explain"):
+            run([], tmp_path / "out")
+        with pytest.raises(ImageError, match="no picture to explain"):
+            reportgen.foresee(network(), [], TINY)
+        with pytest.raises(UsageError, match="no model to explain"):
+            reportgen.survey([], picture(0), tmp_path / "out", TINY, DATA)
+        assert not (tmp_path / "out").exists()
+
     def test_a_model_that_fails_on_one_picture(self, tmp_path: Path) -> None:
         class Fussy(SmallNet):
             def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -67,6 +67,7 @@ GRANULARITIES: Mapping[str, Granularity] = {
     "deconvolution": "pixels",
 }
 NOISES = ("gaussian", "shot", "impulse")
+WHOLE = Box(left=0, top=0, right=500, bottom=400)
 SEVERITIES = range(1, 6)
 
 
@@ -87,6 +88,7 @@ def report_of(
     skipped: Sequence[Skipped] = (),
     seconds: float = 1.0,
     layer: LayerChoice | None = None,
+    crop: Box = WHOLE,
     **changes: Any,
 ) -> Report:
     """Return the told report; ``changes`` are of the model and the prediction, by field name."""
@@ -96,7 +98,7 @@ def report_of(
     return told(
         Report(
             model=_model().model_copy(update=model),
-            image=_IMAGE,
+            image=_IMAGE.model_copy(update={"crop": crop}),
             prediction=_prediction(**changes),
             layer=layer,
             attributions=tuple(attribution(m, *notes.get(m, ())) for m in methods),
@@ -112,21 +114,27 @@ def report_of(
     )
 
 
-def layer_of(removal: Outcome, source: Literal["option", "detected"] = "detected") -> LayerChoice:
-    """Return the choice of a layer with this outcome of its last check, and a runner-up."""
+def layer_of(
+    removal: Outcome, source: Literal["option", "detected"] = "detected", scored: bool = True
+) -> LayerChoice:
+    """Return the choice of a layer with this outcome of its last check, and a runner-up.
+
+    Unless ``scored``, removal changed too little to give numbers.
+    """
     candidates = tuple(
         LayerCandidate(
             name=name, height=7, width=7, layout="tokens", prefix=1, channels=64,
             checks=(
                 LayerCheck(key="finite", outcome="passes"),
-                LayerCheck(key="removal", outcome=removal, value=score),
+                LayerCheck(key="removal", outcome=removal, value=score if scored else None),
             ),
         )
         for name, score in (("layer4.2", 2.5), ("layer3", 1.5))
     )  # fmt: skip
     return LayerChoice(
         source=source, chosen="layer4.2", runner_up="layer3", candidates=candidates,
-        noise_maps=5, noise_mean=0.1, noise_sd=0.2,
+        noise_maps=10 * scored, noise_mean=0.0 if scored else None,
+        noise_sd=0.2 if scored else None,
     )  # fmt: skip
 
 
@@ -168,14 +176,16 @@ def curve(
     metric: str,
     subject: str,
     value: float | None,
-    ends: tuple[float, float] = (0.9, 0.1),
+    ends: tuple[float, float] | None = None,
     interval: tuple[float, float] | None = None,
     draws: int = 3,
 ) -> Measurement:
     """Return a deletion or insertion AUC, as metrics/fidelity.py writes it.
 
-    It is placed among twenty smooth random maps, which reach 0.4 to 0.6.
+    It is placed among twenty smooth random maps, which reach 0.4 to 0.6. The picture has a
+    probability of 0.9 and the baseline one of 0.1 where no ends are given.
     """
+    first, last = ends or ((0.9, 0.1) if metric == "deletion" else (0.1, 0.9))
     direction: Direction = "lower is better" if metric == "deletion" else "higher is better"
     quantity = Quantity(key=metric, title=metric, direction=direction, range=(0, 1))
     own = subject != "smooth-random"
@@ -190,8 +200,8 @@ def curve(
         settings={"baseline": "mean" if metric == "deletion" else "blur", "steps": 16},
         detail={
             "draws": [value] * (draws if interval else 1),
-            "first probability": ends[0],
-            "last probability": ends[1],
+            "first probability": first,
+            "last probability": last,
         },
         array=f"curve.{metric}.{subject}",
     )
@@ -375,7 +385,7 @@ _IMAGE = ImageRecord(
     width=500,
     height=400,
     mode="RGB",
-    crop=Box(left=0, top=0, right=500, bottom=400),
+    crop=WHOLE,
     mask=Mask(name="pond.png", sha256="2" * 64, share=0.25),
 )
 _PROVENANCE = Provenance(

@@ -26,10 +26,16 @@ from reportgen.attribution import (
     shap,
     smoothgrad,
 )
-from reportgen.attribution.base import Explained, Method, Request, layer_finder
+from reportgen.attribution.base import (
+    Explained,
+    Method,
+    Request,
+    failing_in_words,
+    layer_finder,
+)
 from reportgen.extensions import with_extensions
 
-METHODS: Mapping[str, Method] = with_extensions(
+_METHODS = with_extensions(
     "reportgen.methods",
     Method,
     (
@@ -54,5 +60,7 @@ METHODS: Mapping[str, Method] = with_extensions(
         rise.METHOD,
     ),
 )
+
+METHODS: Mapping[str, Method] = {key: failing_in_words(method) for key, method in _METHODS.items()}
 
 __all__ = ["METHODS", "Explained", "Method", "Request", "layer_finder"]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import JsonValue
 from torch import Tensor
 
 from reportgen.classifier.classifier import Classifier
+from reportgen.classifier.derivatives import in_words
 from reportgen.classifier.layers import FeatureLayer
 from reportgen.config import Config
 from reportgen.records import Card, Measurement
@@ -41,6 +43,15 @@ def layer_finder(
 ) -> Callable[[], FeatureLayer]:
     """Return what finds the layer for pixels (C, H, W), which the classifier remembers."""
     return partial(classifier.feature_layer, pixels, target, name)
+
+
+def in_batches(request: Request, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return what ``run`` makes of the request's pixels, in batches that fit into memory."""
+
+    def batches(size: int) -> Tensor:
+        return torch.cat([run(part) for part in torch.split(request.pixels, size)])
+
+    return request.classifier.evaluator.within_memory(batches)
 
 
 @dataclass(frozen=True)
@@ -74,3 +85,15 @@ class Method:
     explain: Callable[[Request], Explained]
     work: Callable[[Config, Size], Work]
     options: tuple[str, ...] = ()
+
+
+def failing_in_words(method: Method) -> Method:
+    """Return the method that says in words why it fails, where it needs more than predictions."""
+    if method.card.needs == "predictions":
+        return method
+
+    def explain(request: Request) -> Explained:
+        with in_words():
+            return method.explain(request)
+
+    return replace(method, explain=explain)

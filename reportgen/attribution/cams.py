@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from reportgen.attribution.base import Explained, Request
+from reportgen.attribution.base import Explained, Request, in_batches
 from reportgen.classifier.layers import FeatureLayer
 from reportgen.classifier.torchvision_operators import ensure_torchvision
 from reportgen.records import Card, Measurement
 
 CUT = "share of the feature map's places where the sum is negative and is cut to zero"
-COARSE = "As coarse as the feature map; "
 
 
 def library(name: str) -> Any:
@@ -26,15 +24,6 @@ def library(name: str) -> Any:
 
     # The library asks for a model with a parameter, but only its arithmetic is used.
     return getattr(pytorch_grad_cam, name)(nn.PReLU(), [])
-
-
-def in_batches(request: Request, run: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return what ``run`` makes of the pictures, in batches that fit into memory."""
-
-    def batches(size: int) -> Tensor:
-        return torch.cat([run(part) for part in torch.split(request.pixels, size)])
-
-    return request.classifier.evaluator.within_memory(batches)
 
 
 def features(request: Request, layer: FeatureLayer) -> Tensor:

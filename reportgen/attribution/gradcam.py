@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reportgen.attribution.base import Explained, Method, Request
-from reportgen.attribution.cams import CUT, enlarged, in_batches, library, negative_share
+from reportgen.attribution.base import Explained, Method, Request, in_batches
+from reportgen.attribution.cams import CUT, enlarged, library, negative_share
 from reportgen.classifier.layers import FeatureLayer
 from reportgen.config import Config
 from reportgen.errors import NotApplicable

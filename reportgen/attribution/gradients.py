@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-from reportgen.attribution.base import Explained, Method, Request
+from reportgen.attribution.base import Explained, Method, Request, in_batches
 from reportgen.config import Config
 from reportgen.errors import NotApplicable
 from reportgen.records import Card
@@ -73,15 +72,6 @@ def gradients(request: Request, pixels: Tensor) -> Tensor:
         pixels.clone().requires_grad_(), target=request.target, abs=False
     )
     return found.detach()
-
-
-def in_batches(request: Request, run: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return what ``run`` makes of the request's pixels, in batches that fit into memory."""
-
-    def batches(size: int) -> Tensor:
-        return torch.cat([run(part) for part in torch.split(request.pixels, size)])
-
-    return request.classifier.evaluator.within_memory(batches)
 
 
 def largest(gradient: Tensor) -> Tensor:

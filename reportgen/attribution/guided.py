@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from reportgen.attribution.base import Explained, Method, Request
-from reportgen.attribution.gradients import gradients, in_batches, largest
+from reportgen.attribution.base import Explained, Method, Request, in_batches
+from reportgen.attribution.gradients import gradients, largest
 from reportgen.config import Config
 from reportgen.errors import NotApplicable
 from reportgen.records import Card

@@ -13,8 +13,8 @@ class BlackBox(nn.Module):
     """A network that is run by something other than PyTorch, from NCHW float batches to outputs.
 
     ``reason`` says why only predictions can be had of it, to follow "because". ``devices`` are
-    those that it can run on, the best first. ``parameters`` is how many there are, and
-    ``weights_sha256`` the hash over them, each None where nobody can know.
+    those that it can run on, the best first. ``weights`` are the number of parameters and the hash
+    over them, None where nobody can know; they become ``parameter_count`` and ``weights_sha256``.
     """
 
     def __init__(
@@ -40,9 +40,15 @@ class BlackBox(nn.Module):
 
 def closed(network: BlackBox) -> NotApplicable:
     """Return the error for a step that wants more of a black box than its predictions."""
+    return without_gradients(f"the model gives predictions only, because {network.reason}")
+
+
+def without_gradients(reason: str) -> NotApplicable:
+    """Return the error for a step that wants more than predictions where, for a ``reason``, there
+    is no more.
+    """
     return NotApplicable(
-        "this step needs gradients, or what the network computes inside, and the model gives "
-        f"predictions only, because {network.reason}"
+        f"this step needs gradients, or what the network computes inside, and {reason}"
     )
 
 

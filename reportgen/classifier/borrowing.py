@@ -20,7 +20,7 @@ from torch.utils import checkpoint
 def unwrapped(network: nn.Module) -> nn.Module:
     """Return the network inside ``torch.compile``, ``DataParallel`` and the like."""
     while True:
-        inner = network._modules.get("_orig_mod")
+        inner = getattr(network, "_orig_mod", None)  # a script's modules are no dictionary
         if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
             inner = network.module
         if inner is None:

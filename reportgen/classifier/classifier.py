@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from reportgen.classifier.batching import settled, taken
 from reportgen.classifier.black_box import BlackBox, reason_of
 from reportgen.classifier.borrowing import borrowed
+from reportgen.classifier.derivatives import in_words
 from reportgen.classifier.device import batch_size, choose_device, tf32
 from reportgen.classifier.evaluator import Batches, Copies, Evaluator
 from reportgen.classifier.folding import rounded
@@ -34,6 +35,7 @@ from reportgen.classifier.probing import (
     reduced_copy,
 )
 from reportgen.classifier.program_constants import on_device
+from reportgen.classifier.renormalising import SWITCH, renormalising_note, switched
 from reportgen.classifier.targets import (
     Classes,
     Target,
@@ -153,7 +155,8 @@ class Classifier:
         All pictures share that layer, so that what is measured of their maps can be pooled.
         """
         if name not in self.searches:
-            self.searches[name] = search_layer(self.evaluator, pixels[None], target, name)
+            with in_words():
+                self.searches[name] = search_layer(self.evaluator, pixels[None], target, name)
         return self.searches[name]
 
     def layer_choice(self, name: str = "") -> LayerChoice | None:
@@ -176,6 +179,7 @@ def classifier_from(opened: Opened, given: Hints, config: Config) -> Iterator[Cl
     """
     device = _device(opened, config)
     with borrowed(opened.network), _moved(opened.network, device), tf32(False):
+        opened = switched(opened, given.transform_input)
         yield _make(opened, combine(given, opened.hints), device, config)
 
 
@@ -200,7 +204,8 @@ def _make(opened: Opened, hints: Hints, device: torch.device, config: Config) ->
         batches,
         _copies(opened, known, batches, config),
     )
-    opened = _noted(opened, (*intake.notes, known.read.note))
+    note = renormalising_note(opened, hints.transform_input)
+    opened = _noted(opened, (*intake.notes, note, known.read.note))
     record = _record(opened, intake, record_of_head, labels)
     threshold = config.threshold if head.several else None
     return Classifier(record, labels.value, evaluator, threshold=threshold)
@@ -304,7 +309,9 @@ def _record(
 ) -> ModelRecord:
     hints = intake.hints
     sources: Mapping[str, Source] = {
-        name: known.source for name in INPUT if (known := getattr(hints, name)) is not None
+        name: known.source
+        for name in (*INPUT, SWITCH)
+        if (known := getattr(hints, name)) is not None
     }
     return ModelRecord(
         name=opened.name,
@@ -319,6 +326,7 @@ def _record(
         preprocessing=preprocessing_of(hints),
         preprocessing_sources=sources,
         own_normalisation=intake.own,
+        transform_input=hints.transform_input.value if hints.transform_input else None,
         trusted_pickle=opened.trusted_pickle,
         predictions_only=reason_of(opened.network),
         notes=opened.notes,

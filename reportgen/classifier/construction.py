@@ -32,7 +32,6 @@ from reportgen.errors import ModelError
 
 _TORCHVISION = "torchvision"
 _TIMM = "timm"
-_RENORMALISING = ("googlenet", "inception_v3")
 _SHOWN = 3
 
 # The parts of networks that compare pictures with one another; their last layer tells no classes.
@@ -158,8 +157,6 @@ def _filled(recognised: Recognised, tensors: StateDict, notes: tuple[str, ...]) 
     network = build(recognised)
     converted, changed = in_float32(tensors)
     load_weights(network, converted, assign=True)
-    if recognised.name in _RENORMALISING:
-        changed = (*changed, _renormalising_note(recognised.name))
     architecture = f"{_TORCHVISION}:{recognised.name}"
     return Constructed(network, architecture, recognised, (*notes, *changed), recognised.classes)
 
@@ -180,13 +177,6 @@ def _twin_notes(found: TimmNetwork) -> tuple[str, ...]:
         f"The weights fit {len(found.others)} more of timm's architectures "
         f"({', '.join(found.others[:_SHOWN])}{more}), which may compute otherwise; --arch "
         "timm:NAME chooses another.",
-    )
-
-
-def _renormalising_note(name: str) -> str:
-    return (
-        f"{name} was built to re-normalise its input (transform_input), as torchvision's published "
-        "weights need; the file does not say whether these weights do."
     )
 
 

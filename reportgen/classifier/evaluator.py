@@ -14,8 +14,10 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from reportgen.classifier.black_box import without_gradients
 from reportgen.classifier.folding import Forward
 from reportgen.classifier.heads import Head
+from reportgen.classifier.memory import out_of_memory
 from reportgen.classifier.normalisation import Normalisation
 from reportgen.classifier.severed import whole
 from reportgen.errors import ModelError, NotApplicable
@@ -93,7 +95,8 @@ class Evaluator:
     """Runs batches of pixels (n, C, H, W) in [0, 1] through a network on ``device``.
 
     Passes without gradients run through a copy of the network where there is one: the folded one,
-    or, while ``reducing``, the one of reduced precision.
+    or, while ``reducing``, the one of reduced precision. A ``refusal`` says why no pass with a
+    gradient is made, "" where one can be.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class Evaluator:
         self.network = network
         self.copies = copies
         self.reducing = False
+        self.refusal = ""
         self.head = head
         self.device = device
         self.batch_size = batches.size
@@ -135,7 +139,7 @@ class Evaluator:
 
         Raises NotApplicable where a gradient is wanted that would leave out a part of the network.
         """
-        with self._recording() if pixels.requires_grad else nullcontext():
+        with self._recording(alone=True) if pixels.requires_grad else nullcontext():
             return self._counted(self._outputs(self.network, self.normalised(pixels)))
 
     def scores(self, pixels: Tensor) -> Tensor:
@@ -321,14 +325,19 @@ class Evaluator:
         return activation.detach(), torch.autograd.grad(total, activation, allow_unused=True)[0]
 
     @contextmanager
-    def _recording(self) -> Iterator[None]:
-        """Make a pass with a gradient; the first shows whether it reaches all of the network."""
+    def _recording(self, alone: bool = False) -> Iterator[None]:
+        """Make a pass with a gradient; the first shows whether it reaches all of the network.
+
+        Only the network ``alone`` can show it: whoever takes activations out joins what was cut.
+        """
+        if self.refusal:
+            raise without_gradients(self.refusal)
         if self._is_whole:
             yield
             return
         with whole():
             yield
-        self._is_whole = True
+        self._is_whole = alone
 
     def _counted(self, output: Tensor) -> Tensor:
         if output.requires_grad:
@@ -339,7 +348,7 @@ class Evaluator:
         self.counter.backward += len(gradient)
 
     def _halve(self, error: Exception) -> None:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise error
         if self.batch_size == 1:
             raise ModelError(
@@ -377,12 +386,3 @@ def _finite(output: Tensor) -> Tensor:
     if not bool(output.isfinite().all()):
         raise NotApplicable("the model gives NaN or infinite outputs on a changed picture")
     return output
-
-
-def _out_of_memory(error: Exception) -> bool:
-    words = str(error)
-    return (
-        isinstance(error, torch.OutOfMemoryError | MemoryError)
-        or "out of memory" in words
-        or "can't allocate memory" in words
-    )

@@ -20,6 +20,7 @@ from reportgen.classifier.input_sizes import (
     made_for_small,
     stated_sizes,
 )
+from reportgen.classifier.memory import out_of_memory
 from reportgen.classifier.metadata import Hints, Known, combine
 from reportgen.classifier.normalisation import WHITE
 from reportgen.classifier.opened import Opened
@@ -75,7 +76,12 @@ class _Trial:
         try:
             with torch.inference_mode():
                 output = self.opened.network(batch)
-        except Exception:  # any failure of the user's code means that this input does not fit
+        except Exception as error:  # any failure of the user's code means that it does not fit
+            if out_of_memory(error):
+                raise ModelError(
+                    f"A picture of {size[0]}x{size[1]} pixels needs more memory than there is; use "
+                    "another --device, or a smaller --size."
+                ) from None
             return False
         # A view as (-1, features) makes several rows of one picture that is too large.
         rows = output.shape[:1] if isinstance(output, Tensor) and output.ndim > 1 else (len(batch),)

@@ -26,6 +26,9 @@ _FINE = 4
 _SHARES = (0.25, 0.5)
 _ROWS = 2 * len(_SHARES)
 NOISE_MAPS = 5
+# Of scores with a normal distribution around zero, 5% exceed so many standard deviations where
+# these are measured on five.
+_CLEARLY = 2.0
 _LITTLE_CHANGE = 0.05
 KEYS = ("finite", "varied", "positive", "class", "place", "removal")
 
@@ -139,9 +142,10 @@ def _near(place: int, side: int) -> slice:
 class Removal:
     """Removal scores of maps, and those of the smooth random maps beside them.
 
-    A score is how much more of a class's margin over the mean of all classes is left where the
-    lowest-ranked pixels are removed than where the highest-ranked are, in the score's own unit; it
-    is the mean of the classes compared.
+    A score is how much more of the class's margin over the mean of all classes is left where the
+    lowest-ranked pixels are removed than where the highest-ranked are, in the score's own unit. The
+    opposite of a map scores the opposite, and is as likely among random maps: each of ``noise``
+    stands for two, and their mean is zero.
     """
 
     scores: tuple[float, ...]
@@ -149,43 +153,34 @@ class Removal:
     tells: bool
 
     @property
-    def mean(self) -> float:
-        """The mean of the random maps."""
-        return sum(self.noise) / len(self.noise)
-
-    @property
     def sd(self) -> float:
-        """The standard deviation of the random maps."""
-        return float(torch.tensor(self.noise, dtype=torch.float64).std())
+        """The standard deviation of the random maps and their opposites."""
+        return float(torch.tensor(self.noise, dtype=torch.float64).square().mean().sqrt())
 
     def check(self, index: int) -> LayerCheck:
-        """Return whether the maps do better than the random ones on average."""
+        """Return whether a map does clearly better than random ones; at or below zero it fails."""
+        if not self.tells:
+            return LayerCheck(key="removal", outcome="undecided")
         score = self.scores[index]
-        outcome = _outcome(score > self.mean) if self.tells else "undecided"
+        clear = score > _CLEARLY * self.sd
+        outcome = _outcome(clear) if clear or score <= 0 else "undecided"
         return LayerCheck(key="removal", outcome=outcome, value=score)
 
 
-def removal(
-    evaluator: Evaluator, pixels: Tensor, classes: Sequence[int], maps: Sequence[Sequence[Tensor]]
-) -> Removal:
-    """Return the removal scores of maps (h, w) for pixels (1, C, H, W), beside random maps.
+def removal(evaluator: Evaluator, pixels: Tensor, target: int, maps: Sequence[Tensor]) -> Removal:
+    """Return the removal scores of the target's maps (h, w) for pixels (1, C, H, W).
 
-    ``maps`` holds those of each of the ``classes`` for each layer. At 25% and 50% of the pixels;
-    what is removed gives way to the colour that normalisation turns into zero. It tells nothing
-    where no removal, nor that of the whole picture, changes the probability of the first class by
-    more than 0.05.
+    At 25% and 50% of the pixels; what is removed gives way to the colour that normalisation turns
+    into zero. It tells nothing where no removal, nor that of the whole picture, changes the
+    probability of the class by more than 0.05.
     """
-    size, layers = pixels.shape[-2:], len(maps)
-    own = _enlarged([each[index] for index in range(len(classes)) for each in maps], size)
-    ranks = removal_ranks(torch.cat([_noise(size, pixels), own]), seed=0)
+    size = pixels.shape[-2:]
+    ranks = removal_ranks(torch.cat([_noise(size, pixels), _enlarged(maps, size)]), seed=0)
     raw = evaluator.stream(2 + len(ranks) * _ROWS, _Rows(evaluator, pixels, ranks).build)
-    gaps = [_gaps(evaluator.head.scores(raw).double(), target) for target in classes]
-    noise = torch.stack([gap[:NOISE_MAPS] for gap in gaps]).mean(0)
-    starts = range(NOISE_MAPS, len(ranks), layers)
-    scores = torch.stack([g[at : at + layers] for g, at in zip(gaps, starts, strict=True)]).mean(0)
-    chances = evaluator.head.probabilities(raw)[:, classes[0]]
+    gaps = _gaps(evaluator.head.scores(raw).double(), target).tolist()
+    chances = evaluator.head.probabilities(raw)[:, target]
     tells = bool((chances - chances[0]).abs().max() > _LITTLE_CHANGE)
-    return Removal(tuple(scores.tolist()), tuple(noise.tolist()), tells)
+    return Removal(tuple(gaps[NOISE_MAPS:]), tuple(gaps[:NOISE_MAPS]), tells)
 
 
 def _gaps(scores: Tensor, target: int) -> Tensor:

@@ -2,9 +2,9 @@
 
 A candidate has one entry for each picture and places that lie over it. Its own Grad-CAM map must be
 finite, varied, somewhere positive, and another one for another class; spots planted in the picture
-must show at their places; and its highest places must matter to the score more than those of smooth
-random maps. Of those that pass the last is taken, the nearest to the score as in Grad-CAM's paper,
-unless an earlier one leads the random maps by much more.
+must show at their places; and its highest places must matter to the score clearly more than those
+of smooth random maps. Of those that pass the last is taken, the nearest to the score as in
+Grad-CAM's paper; where none passes, the last of those whose highest places matter at all.
 """
 
 from __future__ import annotations
@@ -36,14 +36,11 @@ from reportgen.classifier.layer_tests import (
 )
 from reportgen.classifier.taps import Taps, taps_of
 from reportgen.errors import NotApplicable, UsageError, unknown_name
-from reportgen.layer_records import LayerCandidate, LayerCheck, LayerChoice
+from reportgen.layer_records import LayerCandidate, LayerCheck, LayerChoice, Outcome
 
-# How many candidates of each resolution are compared, by the number of resolutions.
-_SHORTLIST = {1: 6, 2: 3, 3: 2, 4: 1}
+# How many candidates are compared; each resolution has the same share of them.
+_COMPARED = 4
 _LISTED = 20
-# How many times the lead of a later layer an earlier one needs. Removal favours finer maps and
-# hangs on one picture; over many the last layer's maps lie on what is shown more often.
-_CLEARLY = 3
 _NONE = "no layer gives a feature map that lies over the picture and receives a gradient"
 _FAILINGS = {
     "finite": "holds NaN or infinite values",
@@ -104,12 +101,15 @@ class _Tried:
         return self.reading.sums(self.grid)[0]
 
     @property
+    def cells(self) -> int:
+        return self.grid.height * self.grid.width
+
+    @property
     def passes(self) -> bool:
         return all(check.outcome != "fails" for check in self.checks)
 
-    @property
-    def score(self) -> float:
-        return next((c.value or 0.0 for c in self.checks if c.key == "removal"), 0.0)
+    def outcome(self, key: str) -> Outcome | None:
+        return next((check.outcome for check in self.checks if check.key == key), None)
 
     def record(self) -> LayerCandidate:
         return LayerCandidate(
@@ -140,14 +140,13 @@ def search_layer(evaluator: Evaluator, pixels: Tensor, target: int, name: str = 
         tried = _located(evaluator, taps, [given], pixels)
         if not tried:
             raise lies_nowhere(name, tuple(given.activation.shape))
-        return _kept(taps, *_removed(evaluator, pixels, classes, tried))
+        return _kept(taps, *_removed(evaluator, pixels, target, tried))
     classes = _two_classes(evaluator, pixels, target)
     readings = read_last(evaluator, taps, listed, pixels, classes)
-    reached = [reading for reading in readings if reading.reached]
-    if not reached:
+    if not any(reading.reached for reading in readings):
         return _last_of_all(taps, readings)
-    tried = _shortlist(_distinct(_located(evaluator, taps, reached, pixels)))
-    return _chosen(taps, *_removed(evaluator, pixels, classes, tried))
+    tried = _reached(_located(evaluator, taps, readings, pixels))
+    return _chosen(taps, *_removed(evaluator, pixels, target, _shortlist(_distinct(tried))))
 
 
 def _check_name(name: str, taps: Taps) -> None:
@@ -187,6 +186,23 @@ def _best_grid(reading: Reading, spots: Tensor) -> _Tried:
     return _Tried(reading, grid, (*look(reading, grid), found[grid].check(grid)))
 
 
+def _reached(tried: Sequence[_Tried]) -> list[_Tried]:
+    """Return what the score depends on, without what a finer grid follows if anything else passes.
+
+    Keys and values of attention may lie on a coarser grid than its queries, and a gate than what it
+    weights: there the network goes on from the finer grid, also where only its class token does.
+    """
+    finest, outer = 0, []
+    for each in tried:
+        if each.cells >= finest:
+            outer.append(each)
+        if each.outcome("place") == "passes":
+            finest = max(finest, each.cells)
+    reached = [each for each in tried if each.reading.reached]
+    kept = [each for each in outer if each.reading.reached]
+    return kept if any(each.passes for each in kept) else reached
+
+
 def _distinct(tried: Sequence[_Tried]) -> list[_Tried]:
     """Return each map once, by the last activation that has it, or by what that one passes on."""
     kept: list[_Tried] = []
@@ -210,9 +226,9 @@ def _shortlist(tried: Sequence[_Tried]) -> list[_Tried]:
     groups: dict[tuple[int, int], list[_Tried]] = {}
     for each in tried:
         groups.setdefault((each.grid.height, each.grid.width), []).append(each)
-    last = list(groups.values())[: len(_SHORTLIST)]
-    usable = [group for group in map(_usable, groups.values()) if group][: len(_SHORTLIST)]
-    chosen = [each for group in usable for each in group[: _SHORTLIST[len(usable)]]]
+    last = list(groups.values())[:_COMPARED]
+    usable = [group for group in map(_usable, groups.values()) if group][:_COMPARED]
+    chosen = [each for group in usable for each in group[: _COMPARED // len(usable)]]
     chosen += [group[0] for group in last if not _usable(group)]
     return [each for each in tried if any(each is other for other in chosen)]
 
@@ -224,24 +240,21 @@ def _usable(group: Sequence[_Tried]) -> list[_Tried]:
 
 
 def _removed(
-    evaluator: Evaluator, pixels: Tensor, classes: Sequence[int], tried: Sequence[_Tried]
+    evaluator: Evaluator, pixels: Tensor, target: int, tried: Sequence[_Tried]
 ) -> tuple[list[_Tried], Removal | None]:
     """Return the candidates with the last check, made of those that pass all others.
 
-    The layer serves other pictures and classes too: the next class, where there is a map for it,
-    counts as much as the class explained, and makes the comparison hang less on one map.
+    With what it rests on, None where it was not made or tells nothing.
     """
     passing = [each for each in tried if each.passes]
     if not passing:
         return list(tried), None
-    maps = [each.reading.sums(each.grid) for each in passing]
-    told = all(bool(each[-1].any()) for each in maps)
-    found = removal(evaluator, pixels, classes if told else classes[:1], maps)
+    found = removal(evaluator, pixels, target, [each.sums for each in passing])
     checks = {id(each): found.check(index) for index, each in enumerate(passing)}
     return [
         replace(each, checks=(*each.checks, checks[id(each)])) if id(each) in checks else each
         for each in tried
-    ], found
+    ], found if found.tells else None
 
 
 def _kept(taps: Taps, tried: Sequence[_Tried], found: Removal | None) -> Search:
@@ -258,18 +271,14 @@ def _last_of_all(taps: Taps, readings: Sequence[Reading]) -> Search:
 
 
 def _chosen(taps: Taps, tried: Sequence[_Tried], found: Removal | None) -> Search:
-    """Return the last layer that passes and that no earlier one clearly beats."""
+    """Return the last layer that passes, or else the last of which removal cannot tell."""
     passing = [each for each in tried if each.passes]
-    if not passing or found is None:
+    if not passing:
         return Search(None, _choice("detected", tried, found, reason=_reason(tried)))
-    leads = [each.score - found.mean for each in passing]
-    least = max(leads) / _CLEARLY if found.tells else min(leads)
-    chosen = next(each for each, lead in zip(passing, leads, strict=True) if lead >= least)
-    others = [each for each in passing if each is not chosen]
-    # Where removal cannot tell them apart, the next one is the last of the others.
-    runner_up = max(others, key=lambda each: each.score * found.tells, default=None)
-    names = {"chosen": chosen.name, "runner_up": runner_up.name if runner_up else ""}
-    return Search(_layer(taps, chosen), _choice("detected", tried, found, **names))
+    first, *others = sorted(passing, key=lambda each: each.outcome("removal") != "passes")
+    runner_up = others[0].name if others else ""
+    choice = _choice("detected", tried, found, chosen=first.name, runner_up=runner_up)
+    return Search(_layer(taps, first), choice)
 
 
 def _layer(taps: Taps, tried: _Tried) -> FeatureLayer:
@@ -290,8 +299,8 @@ def _choice(
         runner_up=runner_up,
         reason=reason,
         candidates=tuple(each.record() for each in tried),
-        noise_maps=len(found.noise) if found else 0,
-        noise_mean=found.mean if found else None,
+        noise_maps=2 * len(found.noise) if found else 0,
+        noise_mean=0.0 if found else None,
         noise_sd=found.sd if found else None,
     )
 

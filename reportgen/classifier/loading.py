@@ -56,6 +56,7 @@ from reportgen.classifier.weights_hints import weights_hints
 from reportgen.records import Source
 
 _ARCH_UNUSED = "The option arch was not used: the model brings its own architecture."
+_FOLDER_NOTE = "The file is the weights of its folder, whose config.json was used with it."
 _WEIGHTS_UNUSED = "The option weights was not used: the model is no checkpoint of several entries."
 
 
@@ -123,7 +124,8 @@ def _folder(folder: ModelFolder, trust_pickle: bool) -> Opened:
 def _open_file(path: Path, arch: str, trust_pickle: bool, weights: str) -> Opened:
     folder = None if arch else folder_of(path)
     if folder is not None:
-        return _folder(read_folder(folder, str(folder)), trust_pickle)
+        opened = _folder(read_folder(folder, str(folder)), trust_pickle)
+        return replace(opened, notes=(*opened.notes, _FOLDER_NOTE))
     kind = sniff(path)
     divided = kind == "safetensors index"
     sha256 = WeightFiles(shards(path)).sha256() if divided else _sha256(path)

@@ -79,31 +79,53 @@ def largest_batch(footprint: Footprint, limit: int, wanted: int) -> int:
     Passes with gradients are included. Raises UsageError where not even the smallest pass fits.
     """
     smallest = footprint.smallest
-    least = footprint.needed(smallest)
-    if least > limit:
-        raise UsageError(
-            f"A pass of {smallest} picture(s) needs about {spelled(least)} with the model's "
-            f"weights, more than the {spelled(limit)} allowed; allow {ceil(least / 10**6)}MB or "
-            "more with --max-memory, or use a smaller --size."
-        )
+    if footprint.needed(smallest) > limit:
+        raise UsageError(f"A pass of {shortage(footprint, limit)}.")
     passes = range(1, ceil(wanted / smallest) + 1)
     fitting = bisect_right(passes, limit, key=lambda n: footprint.needed(n * smallest))
     return min(wanted, fitting * smallest)
 
 
+def shortage(footprint: Footprint, limit: int) -> str:
+    """Return what the smallest pass needs beside the ``limit`` in bytes, and what to do."""
+    least = footprint.needed(footprint.smallest)
+    return (
+        f"{footprint.smallest} picture(s) needs about {spelled(least)} with the model's weights, "
+        f"more than the {spelled(limit)} allowed; allow {ceil(least / 10**6)}MB or more with "
+        "--max-memory, or use a smaller --size"
+    )
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Return whether an error is that of too little memory, on the CPU or on a device."""
+    words = str(error)
+    return (
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
+        or "out of memory" in words
+        or "can't allocate memory" in words
+    )
+
+
 def footprint(
-    forward: Callable[[Tensor], Tensor], pixels: Tensor, weights: int, fixed: bool = False
+    forward: Callable[[Tensor], Tensor],
+    pixels: Tensor,
+    weights: int,
+    fixed: bool = False,
+    graded: bool = True,
 ) -> Footprint:
     """Return what passes of ``forward`` need, measured on ``pixels`` (n, C, H, W) and on the first.
 
     ``forward`` gives outputs (n, ...). It is run on n pictures and on one, without gradients and
     with (and back where it can be differentiated): 2 (n + 1) pictures forward, n + 1 backward. A
     ``fixed`` network accepts n pictures only, and is run on these: 2 n forward, n backward.
-    ``weights`` is in bytes. Raises NotApplicable as ``peak_memory``.
+    ``weights`` is in bytes. Of a network that is not to be ``graded``, only passes without
+    gradients are made and counted. Raises NotApplicable as ``peak_memory``.
     """
     gc.collect()  # rubbish of before, freed during a pass, would be taken off what the pass needs
     one, forth = _peaks(partial(_without_gradient, forward), pixels, fixed)
-    other, back = _peaks(partial(_with_gradient, forward), pixels, fixed)
+    other, back = (
+        _peaks(partial(_with_gradient, forward), pixels, fixed) if graded else (one, forth)
+    )
     constant = max(0, max(one, other) - max(forth, back))
     return Footprint(weights, constant, forth, back, len(pixels) if fixed else 1)
 

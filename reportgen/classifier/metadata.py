@@ -29,7 +29,8 @@ class Hints:
     ``crop`` is the (height, width) that the network sees; ``resize`` the short side before the
     crop, or (height, width). ``mean`` and ``std`` hold one value a channel, of pixels in [0, 1],
     in ``channel_order`` ("rgb" or "bgr"). Logits are divided by ``temperature``.
-    ``numbers`` are "float", or "uint8" from 0 to 255.
+    ``numbers`` are "float", or "uint8" from 0 to 255. ``transform_input`` is whether a network that
+    can re-normalise its input does.
     """
 
     labels: Known[tuple[str, ...]] | None = None
@@ -43,6 +44,7 @@ class Hints:
     std: Known[tuple[float, ...]] | None = None
     channel_order: Known[str] | None = None
     numbers: Known[str] | None = None
+    transform_input: Known[bool] | None = None
 
 
 def combine(*places: Hints) -> Hints:

@@ -26,6 +26,7 @@ _INDEX = "model.safetensors.index.json"
 _PICKLED = "pytorch_model.bin"
 _PICKLED_INDEX = "pytorch_model.bin.index.json"
 _DESCRIPTIONS = (CONFIG, "preprocessor_config.json", "processor_config.json")
+_DESCRIBING = {"model_type", "architectures", "architecture"}
 _DTYPES = {"F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 _FOREIGN = {
     "tf_model.h5": "TensorFlow",
@@ -98,9 +99,16 @@ def holds_model(path: Path) -> bool:
 
 
 def folder_of(path: Path) -> Path | None:
-    """Return the model folder of which the file ``path`` is the weights, None where it is not."""
+    """Return the model folder of which the file ``path`` is the weights, None where it is not.
+
+    A config.json that is neither transformers' nor timm's makes no model folder. Raises ModelError
+    for one that is damaged.
+    """
     named = path.name in (_WEIGHTS, _INDEX)
-    return path.parent if named and path.is_file() and is_model_folder(path.parent) else None
+    if not named or not path.is_file() or not is_model_folder(path.parent):
+        return None
+    described = _read_json(path.parent / CONFIG).keys() & _DESCRIBING
+    return path.parent if described else None
 
 
 def read_folder(path: Path, name: str, revision: str = "") -> ModelFolder:

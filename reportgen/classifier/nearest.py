@@ -16,6 +16,7 @@ from reportgen.classifier.architectures import (
 from reportgen.classifier.fitting import Shapes, compare, likeness, shapes_of
 from reportgen.classifier.prefixes import Variant
 from reportgen.classifier.timm_architectures import heads_of, known_families, nearest_timm
+from reportgen.classifier.transformers_names import look_alike
 from reportgen.errors import ModelError
 
 _ADVICE = (
@@ -36,6 +37,9 @@ class Near:
 
 def unrecognised(origin: str, readings: Sequence[Variant]) -> ModelError:
     """Return the error for a state dict that fits nothing known under any of its ``readings``."""
+    alike = next(filter(None, (look_alike(each.tensors) for each in readings)), "")
+    if alike:
+        return _of_transformers(origin, alike)
     best = max(readings, key=_familiar)
     given = shapes_of(best.tensors)
     near = _nearest(given)
@@ -95,6 +99,14 @@ def _timm(given: Shapes) -> list[Near]:
         return []
     network, shapes = found
     return [Near(f"timm:{network.name}", shapes, heads_of(network.name))]
+
+
+def _of_transformers(origin: str, name: str) -> ModelError:
+    return ModelError(
+        f"'{origin}' holds a state dict that looks like transformers' {name}, whose configuration "
+        "is not in the file; give the folder that save_pretrained wrote (with config.json), or "
+        "name its architecture with --arch package.module:factory."
+    )
 
 
 def _without_head(origin: str, near: Near, missing: tuple[str, ...]) -> str:

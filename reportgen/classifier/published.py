@@ -13,6 +13,7 @@ from torch import nn
 
 from reportgen.classifier.architectures import IMAGENET_CLASSES, RGB, Recognised, require_known
 from reportgen.classifier.metadata import Hints, Known
+from reportgen.classifier.renormalising import RENORMALISING
 from reportgen.classifier.torchvision_operators import ensure_torchvision
 from reportgen.errors import ModelError, unknown_name
 from reportgen.records import Source
@@ -108,6 +109,7 @@ def published_hints(weights: Any, recognised: Recognised | None, source: Source)
         interpolation=Known(transforms.interpolation.value, source),
         mean=Known(tuple(transforms.mean), source) if in_colour else None,
         std=Known(tuple(transforms.std), source) if in_colour else None,
+        transform_input=_renormalised(recognised, source),
     )
 
 
@@ -167,6 +169,11 @@ def _labels(weights: Any, classes: int, source: Source) -> Known[tuple[str, ...]
     if classes != IMAGENET_CLASSES:
         return None
     return Known(tuple(weights.meta["categories"]), source)
+
+
+def _renormalised(recognised: Recognised, source: Source) -> Known[bool] | None:
+    able = recognised.name in RENORMALISING and recognised.channels == RGB
+    return Known(True, source) if able else None
 
 
 def _crop(weights: Any) -> tuple[int, int]:

@@ -22,13 +22,17 @@ _NEW = ("new_", "zeros", "ones", "empty", "full", "rand")
 _FIRST = ("to", "type_as", "expand_as", "view_as", "reshape_as")
 
 
+class Severed(NotApplicable):
+    """A gradient that would leave out a part of the network."""
+
+
 @contextmanager
 def whole() -> Iterator[None]:
-    """Watch one pass with a gradient; NotApplicable where its gradient leaves out a part of it."""
+    """Watch one pass with a gradient; Severed where its gradient leaves out a part of it."""
     with _Severed() as severed:
         yield
     if severed.mixed:
-        raise NotApplicable(
+        raise Severed(
             "part of the network is computed without gradients (first seen in "
             f"'{severed.mixed}'), so a gradient of its scores would leave that part out"
         )

@@ -7,6 +7,7 @@ Options count most. The other two have the same entries, each of which may be le
     labels = ["cat", "dog"]            # in model.toml also the name of a file beside it
     head = "softmax"                   # or another one that the option head takes
     temperature = 1.5                  # by which logits are divided
+    transform_input = false            # whether GoogLeNet or Inception v3 re-normalises its input
     [preprocessing]
     channels = 3
     resize = 256                       # the short side, or [height, width]
@@ -34,7 +35,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, ValidationError
 from torch import nn
 
 from reportgen.classifier.heads import Head
@@ -54,7 +55,7 @@ EMBEDDED = "reportgen.json"
 
 Entry = Literal[
     "labels", "head", "temperature", "channels", "resize", "crop", "interpolation", "mean", "std",
-    "channel_order", "numbers",
+    "channel_order", "numbers", "transform_input",
 ]  # fmt: skip
 Pixels = Annotated[int, Field(ge=1, strict=True)]
 Mean = Annotated[float, Field(ge=0, le=1)]
@@ -96,6 +97,7 @@ class Description(_Part):
         | None
     ) = None
     temperature: Annotated[float, Field(gt=0)] | None = None
+    transform_input: StrictBool | None = None
     preprocessing: PreprocessingPart = PreprocessingPart()
     sources: Mapping[Entry, Literal["detected", "assumed"]] = {}
 
@@ -105,7 +107,7 @@ def described(record: ModelRecord, head: Head) -> dict[str, JsonValue]:
 
     What was detected or assumed is marked so; labels that are only numbers are left out.
     """
-    named = record.labels.source != "assumed"
+    named, switch = record.labels.source != "assumed", record.transform_input
     sources: Mapping[str, Source] = {
         "labels": record.labels.source, "head": record.head.source, **record.preprocessing_sources
     }  # fmt: skip
@@ -113,6 +115,7 @@ def described(record: ModelRecord, head: Head) -> dict[str, JsonValue]:
         **({"labels": record.labels.value} if named else {}),
         "head": head.kind,
         **({"temperature": head.temperature} if head.temperature else {}),
+        **({} if switch is None else {"transform_input": switch}),
         "preprocessing": record.preprocessing.model_dump(mode="json"),
         "sources": {
             name: source
@@ -221,6 +224,7 @@ def _hints(description: Description, labels: tuple[str, ...] | None, source: Sou
         std=known("std", part.std),
         channel_order=known("channel_order", part.channel_order),
         numbers=known("numbers", part.numbers),
+        transform_input=known("transform_input", description.transform_input),
     )
 
 

@@ -12,6 +12,7 @@ from reportgen.facts.fidelity import (
     CURVES,
     LITTLE_CHANGE,
     SIGNIFICANT,
+    backwards,
     better,
     fidelity_facts,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "STABLE",
     "TOLD_REASONS",
     "assumptions",
+    "backwards",
     "better",
     "decimal",
     "degrees",

@@ -32,6 +32,12 @@ def better(metric: str, one: Measurement, other: Measurement) -> bool:
     return mine.apart(theirs) and CURVES[metric]((mine.value, theirs.value)) == mine.value
 
 
+def backwards(report: Report, metric: str) -> bool:
+    """Return whether the probability is higher on the baseline of a curve than on the picture."""
+    gains = [_gained(found) for _, found in numbered(report, metric)[:1]]
+    return any(gain is not None and gain < 0 for gain in gains)
+
+
 def fidelity_facts(report: Report) -> Iterator[Fact]:
     """Return how the curves were made, the yardstick, and the verdicts."""
     for metric in CURVES:
@@ -97,11 +103,21 @@ def _verdicts(report: Report) -> Iterator[Fact]:
         yield from _supported(report, f"{metric}.supported", [m for m in told if told[m]])
         yield from _supported(report, f"{metric}.unsupported", [m for m in told if not told[m]])
     telling = [metric for metric in CURVES if any(metric in found for found in outcomes.values())]
+    yield from _alone(report, outcomes.values())
     judged = {m: found for m, found in outcomes.items() if found and len(found) == len(telling)}
     if judged:
         beating = [titles(report)[m] for m, found in judged.items() if all(found.values())]
         yield from _judged(telling, len(judged), beating)
         yield from _supported(report, "report.unjudged", [m for m in outcomes if m not in judged])
+
+
+def _alone(report: Report, outcomes: Iterable[Mapping[str, bool]]) -> Iterator[Fact]:
+    """Return why maps are judged by one curve alone, if any are."""
+    alone = [*dict.fromkeys(metric for found in outcomes if len(found) == 1 for metric in found)]
+    if alone:
+        measured = [metric for metric in CURVES if numbered(report, metric)]
+        text = phrase("only-curve.measured" if len(measured) == 1 else "only-curve.telling")
+        yield Fact(name="report.only_curve", value=[*alone], text=text, source="/measurements")
 
 
 def _supported(report: Report, name: str, methods: list[str]) -> Iterator[Fact]:
@@ -137,6 +153,17 @@ def beats_noise(report: Report, method: str) -> dict[str, bool]:
 
 
 def _tells(measurement: Measurement) -> bool:
-    """Return whether the ends of a curve are far enough apart to tell one map from another."""
+    """Return whether the picture has so much more of the probability that a curve tells maps apart.
+
+    Where the baseline has more of it, no AUC speaks for a map.
+    """
+    gained = _gained(measurement)
+    return gained is None or gained > LITTLE_CHANGE
+
+
+def _gained(measurement: Measurement) -> float | None:
+    """Return how much higher the probability is on the picture than on the baseline."""
     ends = _ends(measurement)
-    return ends is None or abs(ends[0] - ends[1]) > LITTLE_CHANGE
+    if ends is None:
+        return None
+    return ends[0] - ends[1] if measurement.metric == "deletion" else ends[1] - ends[0]

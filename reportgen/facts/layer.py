@@ -93,7 +93,7 @@ def _choice(choice: LayerChoice) -> Iterator[Fact]:
 def _score(candidate: LayerCandidate | None) -> float | None:
     """Return the removal score, None where removal changes too little to tell."""
     check = candidate.check("removal") if candidate else None
-    return check.value if check and check.outcome != "undecided" else None
+    return check.value if check else None
 
 
 def layer_failings(candidate: LayerCandidate | None) -> list[str]:

@@ -19,7 +19,10 @@ from reportgen.facts.sources import plain, pointer
 from reportgen.phrases import named, phrase, retold
 from reportgen.records import Fact, Report
 
-_ASSUMABLE = ("channels", "resize", "crop", "interpolation", "mean", "std", "channel_order")
+_ASSUMABLE = (
+    "channels", "resize", "crop", "interpolation", "mean", "std", "channel_order",
+    "transform_input",
+)  # fmt: skip
 _SAME = 1e-3
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from pydantic import JsonValue
 
 from reportgen.errors import NotApplicable
 from reportgen.metrics.base import HIGHER, LOWER, Arrays, Context, Measured, Metric, Plan
 from reportgen.metrics.curves import (
     Curves,
     Values,
+    curve_settings,
     deletion_curves,
     deletion_work,
     insertion_curves,
@@ -83,7 +83,7 @@ def _measure(context: Context) -> Measured:
     }
     morf, lerf = (_areas_over(found) for found in curves.values())
     between = {subject: morf[subject] - lerf[subject] for subject in morf}
-    settings = _settings(context)
+    settings = curve_settings(context, kind)
     rows: list[Measurement] = []
     for quantity, found in zip(CARD.quantities, (morf, lerf, between), strict=True):
         for subject in found:
@@ -102,16 +102,6 @@ def _arrays(curves: Mapping[str, Curves]) -> Arrays:
         f"curve.{key}.{subject}": np.vstack([found.fractions, values]).astype(np.float32)
         for key, found in curves.items()
         for subject, values in found.values.items()
-    }
-
-
-def _settings(context: Context) -> Mapping[str, JsonValue]:
-    return {
-        "score": "probability",
-        "baseline": context.config.deletion_baseline,
-        "steps": context.config.curve_steps,
-        "ties": "one seeded permutation",
-        "seed": context.config.seed,
     }
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import JsonValue
 from torch import Tensor
 
 from reportgen.classifier.evaluator import Build
@@ -97,6 +98,17 @@ def by_subject(context: Context, values: Values) -> Mapping[str, Values]:
         found[subject] = values[row : row + len(maps)]
         row += len(maps)
     return found
+
+
+def curve_settings(context: Context, kind: Baseline) -> dict[str, JsonValue]:
+    """Return what the curves with a baseline depend on, as a measurement records it."""
+    return {
+        "score": "probability",
+        "baseline": kind,
+        "steps": context.config.curve_steps,
+        "ties": "one seeded permutation",
+        "seed": context.config.seed,
+    }
 
 
 def target_probabilities(context: Context, count: int, build: Build) -> Values:

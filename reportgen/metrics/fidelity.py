@@ -14,6 +14,7 @@ from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric, Pla
 from reportgen.metrics.curves import (
     Curves,
     Values,
+    curve_settings,
     deletion_curves,
     deletion_work,
     insertion_curves,
@@ -86,7 +87,7 @@ def _measured(
     if not context.maps:
         raise NotApplicable("there is no map to put to the test")
     curves = context.once(run, kind)
-    settings = _settings(context, kind)
+    settings = curve_settings(context, kind)
     measurements = [
         measurement
         for subject in curves.values
@@ -176,16 +177,6 @@ def _yardstick(
     quantity: Quantity, value: float | None, subject: str, nulls: Values
 ) -> Yardstick | None:
     return None if subject == NULL else placed(quantity, value, nulls)
-
-
-def _settings(context: Context, kind: Baseline) -> dict[str, JsonValue]:
-    return {
-        "score": "probability",
-        "baseline": kind,
-        "steps": context.config.curve_steps,
-        "ties": "one seeded permutation",
-        "seed": context.config.seed,
-    }
 
 
 def _deletion_work(plan: Plan) -> Mapping[str, Work]:

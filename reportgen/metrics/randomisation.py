@@ -280,7 +280,7 @@ def _null_entropies(context: Context) -> Values:
 
 
 def histogram_entropy(values: Tensor) -> float:
-    """Return the entropy, in nats, of a map's values in 100 equal bins; 0 for a constant map."""
+    """Return the entropy, in nats, of a map (H, W) in 100 equal bins; 0 for a constant map."""
     # Imported late: scipy.stats is slow to import, and many reports need none of it.
     from scipy.stats import entropy
 

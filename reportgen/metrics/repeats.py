@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from reportgen.config import Config
-from reportgen.errors import NotApplicable, ReportgenError
+from reportgen.errors import NotApplicable, failure_reason
 from reportgen.metrics.base import Context, Measured, Plan
 from reportgen.metrics.yardstick import NULL, null_maps
 from reportgen.perturbation.controls import CONTROLS, control_maps
@@ -178,19 +178,12 @@ def each_method(
         try:
             found = measure(context, method)
         except Exception as error:  # one failing method never costs the user the others
-            skipped.append(Skipped(step=step, subject=method, reason=_reason(error)))
+            skipped.append(Skipped(step=step, subject=method, reason=failure_reason(error)))
             continue
         measurements.extend(found.measurements)
         arrays.update(found.arrays)
         skipped.extend(found.skipped)
     return Measured(tuple(measurements), arrays, tuple(skipped))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ReportgenError):
-        return str(error)
-    first = str(error).strip().splitlines()[:1]
-    return ": ".join([type(error).__name__, *first])
 
 
 def own_map_work(plan: Plan) -> Mapping[str, Work]:

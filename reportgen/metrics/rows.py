@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import JsonValue
 from torch import Tensor
 
 from reportgen.errors import NotApplicable
 from reportgen.metrics.base import Context
-from reportgen.metrics.curves import subjects
+from reportgen.metrics.curves import every_map, subjects
 from reportgen.metrics.yardstick import NULL, placed
 from reportgen.records import Measurement, Quantity
 
@@ -42,7 +41,7 @@ def stacked(context: Context) -> Tensor:
     """
     if not context.maps:
         raise NotApplicable("there is no map to put to the test")
-    return torch.cat(list(context.once(subjects).values())).cpu().double()
+    return every_map(context).cpu().double()
 
 
 def measurements(context: Context, quantity: Quantity, row: Row) -> tuple[Measurement, ...]:

@@ -81,7 +81,7 @@ def compare(kind: str, own: Traits, other: Traits, name: str) -> Compared:
 
 
 def is_flat(values: Tensor) -> bool:
-    """Return whether a map has one value everywhere, but for the rounding of float32."""
+    """Return whether a map, of any shape, has one value everywhere, but for float32's rounding."""
     low, high = float(values.min()), float(values.max())
     return high - low <= _ROUNDING * max(abs(low), abs(high))
 

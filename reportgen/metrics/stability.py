@@ -166,7 +166,7 @@ def ratios(maps: Tensor, denominators: Mapping[str, Values]) -> Mapping[str, Val
 
 
 def null_ratios(context: Context) -> Mapping[str, Values]:
-    """Return the largest ratio of each null map, by key; its map scaled to a norm of 1."""
+    """Return the largest ratio of each null map (n,), by key; its map scaled to a norm of 1."""
     denominators = context.once(moves).by_quantity()
     found = [
         ratios(group.double() / group[0].double().norm(), denominators)

@@ -1,0 +1,1 @@
+"""The text of a report: sentences from templates, and rewordings that prove right."""

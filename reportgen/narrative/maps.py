@@ -30,7 +30,7 @@ def method_section(story: Story, method: str) -> Iterator[Choice]:
     for metric in SELF_CHECKS:
         if story.report.measurement(metric, method):
             yield f"check-{metric}", method
-    yield from story.first((f"made-{method}", "made"), method)
+    yield from story.first((f"made-{method}", "made-from-layer", "made"), method)
     yield from _layer(story, method)
 
 
@@ -38,6 +38,8 @@ def _evidence(story: Story, method: str) -> str:
     attribution = story.report.attribution(method)
     if attribution is not None and CONSTANT_MAP in attribution.notes:
         return "flat"
+    if not story.has_curves:
+        return "unmeasured"
     found = story.beats(method)
     return _EVIDENCE[found.get("deletion"), found.get("insertion")]
 
@@ -51,17 +53,10 @@ def _layer(story: Story, method: str) -> Iterator[Choice]:
     if choice.source == "option":
         yield from story.first(("layer-failing", "layer-named"))
     else:
-        yield from story.first(("layer-compared", "layer-last"))
-        yield _runner_up(story), ""
+        compared = "layer-compared" if story.value("layer.removal") else "layer-unclear"
+        yield from story.first((compared, "layer-last"))
+        yield "layer-runner-up", ""
     yield "layer-shared", ""
-
-
-def _runner_up(story: Story) -> str:
-    """Return how the next layer compares: an earlier one may score as high or a little higher."""
-    own, other = story.number("layer.score"), story.number("layer.runner_up.score")
-    if own is None or other is None or round(own, 3) > round(other, 3):
-        return "layer-runner-up"
-    return "layer-not-beaten"
 
 
 def _tested(story: Story, method: str) -> Iterator[Choice]:

@@ -121,7 +121,7 @@ def narrating(config: Config) -> Iterator[Narrate]:
 
 @cache
 def _lexicon(language: str) -> Lexicon:
-    """Return the vocabulary of a language, the same each time, as the checker learns from it."""
+    """Return the vocabulary of a language, the same each time: the checker's caches go by it."""
     try:
         return read_lexicon(language)
     except UsageError:

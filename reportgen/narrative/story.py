@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from reportgen.facts import CURVES, LITTLE_CHANGE
+from reportgen.facts import CURVES, LITTLE_CHANGE, backwards
 from reportgen.records import Finding, Report, Sentence
 from reportgen.wording import Wording, read_wording
 
@@ -67,6 +67,25 @@ class Story:
         """Return whether a curve changes the probability too little to judge a map."""
         change = self.number(f"{metric}.change")
         return change is not None and change <= LITTLE_CHANGE
+
+    @property
+    def has_curves(self) -> bool:
+        """Whether a curve was measured at all."""
+        return any(measurement.metric in CURVES for measurement in self.report.measurements)
+
+    def backwards(self, metric: str) -> bool:
+        """Return whether a curve has clearly more probability on the baseline than on the picture.
+
+        No AUC of such a curve speaks for a map.
+        """
+        return backwards(self.report, metric) and not self.little_signal(metric)
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether the network sees the whole picture."""
+        image, crop = self.report.image, self.report.image.crop
+        inside = crop.left <= 0 and crop.top <= 0
+        return inside and crop.right >= image.width and crop.bottom >= image.height
 
     def beats(self, method: str) -> dict[str, object]:
         """Return whether a map does better than smooth noise, for each curve that can tell."""

@@ -41,8 +41,9 @@ def sections_of(report: Report) -> tuple[Section, ...]:
 
 def _concluded(story: Story, sentences: tuple[Sentence, ...]) -> tuple[Sentence, ...]:
     """Return the last section with its weakest points named, and with what was left out."""
-    weakest = tuple(found.brief for found in story.weaknesses()[:_NAMED] if found.brief)
-    return (*sentences, *weakest, *story.written(_left_out()))
+    rotation = ("rotation-flips", "rotation-crosses")  # told by the section itself
+    weakest = [f.brief for f in story.weaknesses() if f.brief and f.rule not in rotation]
+    return (*sentences, *weakest[:_NAMED], *story.written(_left_out()))
 
 
 def _left_out() -> Iterator[Choice]:
@@ -61,7 +62,7 @@ def _summary(story: Story) -> Iterator[Choice]:
     if story.value("model.assumed"):
         yield "assumed", ""
     yield "predictions-only", ""
-    yield "seen", ""
+    yield "seen-whole" if story.sees_all else "seen", ""
     yield "marked", ""
     yield "head", ""
 
@@ -117,15 +118,33 @@ def _fidelity(story: Story) -> Iterator[Choice]:
         yield f"unsupported-{metric}", ""
         if story.little_signal(metric):
             yield f"little-signal-{metric}", ""
-    yield from story.first(("controls", "controls-deletion", "controls-insertion"))
+    yield from _controls(story)
     yield "sanity-failing", ""
     yield "sanity-passing", ""
     for metric in CURVES:
         yield f"best-{metric}", ""
         yield f"alike-{metric}", ""
-    yield "deletion-curve", ""
+    yield from _curves(story)
+
+
+def _controls(story: Story) -> Iterator[Choice]:
+    """Return what smooth random maps reach on the curves on which an AUC can be good."""
+    metrics = [metric for metric in CURVES if not story.backwards(metric)]
+    both = ("controls",) if len(metrics) == len(CURVES) else ()
+    found = [*story.first((*both, *(f"controls-{metric}" for metric in metrics)))]
+    yield from found
+    if found:
+        yield "controls-range", ""
+
+
+def _curves(story: Story) -> Iterator[Choice]:
+    """Return how the curves were made, and from where to where they go."""
     both = story.wording.has("deletion-curve")
-    yield "insertion-curve" if both else "insertion-curve-alone", ""
+    yield "deletion-rises" if story.backwards("deletion") else "deletion-curve", ""
+    if story.backwards("insertion"):
+        yield "insertion-falls", ""
+    else:
+        yield "insertion-curve" if both else "insertion-curve-alone", ""
 
 
 def _robustness(story: Story) -> Iterator[Choice]:
@@ -181,7 +200,8 @@ def _interpretation(story: Story) -> Iterator[Choice]:
     if "rotation.first" in story.wording.facts:
         turned = story.value("rotation.first") is not None
         yield from story.first(("breaks-label", "breaks") if turned else ("holds",))
-    yield "distrust", ""
+    doubted = story.number("report.problems") or story.number("report.cautions")
+    yield "distrust" if doubted else "distrust-nothing", ""
 
 
 def _place(story: Story) -> Iterator[Choice]:

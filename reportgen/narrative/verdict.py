@@ -9,7 +9,6 @@ from reportgen.records import Report, Sentence
 _SAME = {
     "no-single-map": "no-maps",
     "neither-map": "no-maps",
-    "both-maps": "all-maps",
 }
 
 

@@ -162,6 +162,9 @@ def _assumptions(source: Source) -> Table:
     ]
     for name, value in model.preprocessing.model_dump(mode="json").items():
         rows.append(_sourced(name, value, origins.get(name, DASH)))
+    if model.transform_input is not None:
+        name = "transform_input"
+        rows.append(_sourced(name, model.transform_input, origins.get(name, DASH)))
     return Table(
         phrase("table.assumptions"),
         (phrase("column.setting"), phrase("column.value"), phrase("column.source")),

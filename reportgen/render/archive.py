@@ -47,7 +47,8 @@ def unpack(content: bytes, file: str) -> dict[str, NDArray[Any]]:
         ) from None
 
 
-# What zipfile and numpy raise for a file that is broken, encrypted, or holds objects.
+# What zipfile and numpy raise for a file that is broken, encrypted, holds objects, or says that it
+# holds more than any memory.
 _UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -55,6 +56,8 @@ _UNREADABLE = (
     EOFError,
     NotImplementedError,
     RuntimeError,
+    MemoryError,
+    OverflowError,
 )
 
 

@@ -71,18 +71,23 @@ class Source:
         return None if crop is None else pictures.Frame(*(float(side) for side in crop))
 
     def title(self, subject: str) -> str:
-        """Return the title of a method or of a control map."""
+        """Return the title of a method, of a control map, or of a kind of noise."""
         attribution = self.report.attribution(subject)
-        return attribution.card.title if attribution else named("control", subject)
+        if attribution:
+            return attribution.card.title
+        return named("noise" if subject in NOISES else "control", subject)
 
     @property
     def controls(self) -> tuple[str, ...]:
         """The control maps, in the order in which their curves or facts appear."""
         methods = {attribution.method for attribution in self.report.attributions}
         measured = [m.subject for m in self.report.measurements]
-        known = [name for name in CONTROLS if f"{name}.deletion_auc" in self.facts]
-        others = [s for s in measured if f"{s}.deletion_auc" in self.facts and s not in methods]
+        known = [name for name in CONTROLS if self._has_curve(name)]
+        others = [s for s in measured if self._has_curve(s) and s not in methods]
         return tuple(dict.fromkeys([*known, *others]))
+
+    def _has_curve(self, subject: str) -> bool:
+        return any(f"{subject}.{curve}_auc" in self.facts for curve in ("deletion", "insertion"))
 
 
 def picture_panel(source: Source) -> Panel | None:
@@ -138,15 +143,14 @@ def curves_figure(source: Source) -> Figure | None:
     deletion, insertion = (_traces(source, kind, pens) for kind in ("deletion", "insertion"))
     if not deletion and not insertion:
         return None
-    top = charts.highest(list(deletion.values()), list(insertion.values()))
     drawn = {"deletion": deletion, "insertion": insertion}
-    panels = [
-        _curve_panel(kind, list(traces.values()), top) for kind, traces in drawn.items() if traces
-    ]
+    top = charts.highest(list(deletion.values()), list(insertion.values()))
+    kinds = [kind for kind, traces in drawn.items() if traces]
+    panels = [_curve_panel(kind, list(drawn[kind].values()), top) for kind in kinds]
     shown = [subject for subject in pens if subject in deletion or subject in insertion]
     keys = (_key(source.title(subject), pens[subject]) for subject in shown)
     return Figure(
-        phrase("curves.caption"),
+        phrase("curves.caption" if deletion and insertion else f"curves.caption-{kinds[0]}"),
         tuple(panels),
         tuple(keys),
         "charts",

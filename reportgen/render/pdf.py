@@ -38,8 +38,8 @@ def to_pdf(html: str, created: str, report_json: bytes) -> bytes:
     """Return the PDF of ``html``, the page of a report or survey ``created`` at that moment.
 
     ``created`` is a date and time in ISO 8601. ``report_json`` is attached under the name
-    report.json. Nothing is fetched: pictures must be
-    ``data:`` addresses. The same input gives the same bytes. Raises OutputError without Pango.
+    report.json. Nothing is fetched: pictures must be ``data:`` addresses. The same input gives the
+    same bytes. Raises OutputError without Pango.
     """
     weasyprint = _weasyprint()
     fetcher = weasyprint.urls.URLFetcher(allowed_protocols=("data",), allow_redirects=False)

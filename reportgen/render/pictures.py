@@ -159,7 +159,8 @@ def data_address(picture: Image.Image, longest: int = LARGEST) -> str:
     if colours := shrunk.getcolors(FEW_COLOURS):
         shrunk.quantize(len(colours), dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
         return address("image/png", stream.getvalue())
-    shrunk.save(stream, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
+    # Pillow reserves too few bytes for optimised noise, and fails.
+    shrunk.save(stream, "JPEG", quality=QUALITY, subsampling=0)
     return address("image/jpeg", stream.getvalue())
 
 

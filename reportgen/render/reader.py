@@ -23,7 +23,7 @@ def read_report(path: Path) -> tuple[Report, dict[str, NDArray[Any]]]:
     Where there is a manifest beside it, both must be as they were written. Raises OutputError for a
     file that is missing, changed, of another schema version, or no report.
     """
-    content, arrays = _read(path), _read(path.with_name(ARRAYS))
+    content, arrays = read_file(path), read_file(path.with_name(ARRAYS))
     listed = read_manifest(path.parent)
     if listed:
         listed.check(path.name, content)
@@ -37,7 +37,7 @@ def read_manifest(directory: Path) -> manifest.Manifest | None:
     Raises OutputError for a file that is no manifest.
     """
     path = directory / manifest.NAME
-    return manifest.parse_manifest(_read(path)) if path.exists() else None
+    return manifest.parse_manifest(read_file(path)) if path.exists() else None
 
 
 def parse_report(content: bytes, name: str) -> Report:
@@ -74,7 +74,8 @@ def _check_version(content: bytes, name: str) -> None:
         )
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Return the content of a file of a report; raises OutputError where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -14,11 +14,16 @@ from reportgen.render.figures import Source
 FLOOR = "agreement.iou_floor"
 
 # The steps whose absence belongs to a section; whatever is skipped also stands in appendix B.
+# The metrics that each section tells of where they were not made.
 STEPS: Mapping[str, frozenset[str]] = {
-    "comparison": frozenset({"comparison", "agreement", "location"}),
-    "fidelity": frozenset({"fidelity", "deletion", "insertion", "sensitivity"}),
-    "robustness": frozenset({"robustness", "rotation", "noise"}),
-}
+    "comparison": frozenset({"agreement", "location", "complexity"}),
+    "fidelity": frozenset(
+        ("deletion", "insertion", "aopc", "baselines", "road", "confidence", "correlation",
+         "infidelity", "localisation", "randomisation", "cascading", "emprt", "random-logit",
+         "sensitivity", "relative-stability", "sampling-stability")
+    ),
+    "robustness": frozenset({"rotation", "noise"}),
+}  # fmt: skip
 
 
 def sections(source: Source) -> tuple[Part, ...]:

@@ -37,7 +37,7 @@ def _as_new(directory: Path, files: Mapping[str, bytes]) -> None:
             stage = _filled(Path(temporary) / "stage", files)
             stage.rename(directory)
     except BaseException:
-        _remove_empty(missing)
+        remove_empty(missing)
         raise
 
 
@@ -84,7 +84,7 @@ def _put_back(directory: Path, files: Iterable[str], stage: Path, kept: Path) ->
         copy.replace(directory / copy.name)
 
 
-def _remove_empty(folders: Iterable[Path]) -> None:
+def remove_empty(folders: Iterable[Path]) -> None:
     """Remove the folders that were made on the way, the innermost first."""
     for folder in folders:
         if folder.is_dir() and not any(folder.iterdir()):

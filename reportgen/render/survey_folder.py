@@ -15,7 +15,7 @@ from pathlib import Path
 from reportgen.errors import OutputError
 from reportgen.render import manifest
 from reportgen.render.reader import ARRAYS
-from reportgen.render.staging import PREFIX
+from reportgen.render.staging import PREFIX, remove_empty
 from reportgen.render.table import NAME as TABLE
 from reportgen.render.writer import DATA, PAGES, check_directory, refused
 
@@ -44,10 +44,10 @@ def staged(directory: Path, own: Collection[str] = OWN) -> Iterator[Path]:
             yield stage
             _move(stage, directory, temporary / "kept", own)
     except OSError as error:
-        _remove_empty(missing)
+        remove_empty(missing)
         raise refused(directory, error) from None
     except BaseException:
-        _remove_empty(missing)
+        remove_empty(missing)
         raise
 
 
@@ -96,10 +96,3 @@ def _put_back(stage: Path, directory: Path, kept: Path, names: list[str]) -> Non
             (directory / name).rename(stage / name)
     for path in kept.iterdir():
         path.rename(directory / path.name)
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    """Remove the folders that were made on the way, the innermost first."""
-    for folder in folders:
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()

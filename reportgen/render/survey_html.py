@@ -29,10 +29,10 @@ from reportgen.render.survey_text import (
     pages_note,
     summary,
     verdict,
+    verdict_of,
 )
 from reportgen.render.survey_told import Marks
 from reportgen.render.survey_view import Line, Link, SurveyDocument
-from reportgen.surveys.records import Entry as Explained
 from reportgen.surveys.records import Survey
 
 NAME = 60
@@ -60,7 +60,9 @@ def _document(survey: Survey, verdicts: Verdicts, printed: bool) -> SurveyDocume
     told = tuple(marks.line(one) for one in summary(numbers))
     named = groups(numbers, verdicts, printed, marks)
     parts = _parts(numbers, marks)
+    lines = tuple(_line(numbers, place, printed, marks) for place in range(len(survey.entries)))
     note = marks.line(pages_note(numbers)) if printed else None
+    shown = pages(numbers, verdicts, marks) if printed else ()
     facts = Part("B", phrase("survey.facts"), "facts", (), (marks.table(),))
     *parts, facts = numbered([*parts, facts])
     return SurveyDocument(
@@ -74,8 +76,8 @@ def _document(survey: Survey, verdicts: Verdicts, printed: bool) -> SurveyDocume
         groups=named,
         parts=tuple(parts),
         columns=_columns(numbers),
-        lines=tuple(_line(numbers, entry, printed) for entry in survey.entries),
-        pages=pages(numbers, verdicts) if printed else (),
+        lines=lines,
+        pages=shown,
         pages_note=note,
         facts=facts,
     )
@@ -137,7 +139,8 @@ def _columns(numbers: Numbers) -> tuple[str, ...]:
     return tuple(phrase(key) for key in keys)
 
 
-def _line(numbers: Numbers, entry: Explained, printed: bool) -> Line:
+def _line(numbers: Numbers, place: int, printed: bool, marks: Marks) -> Line:
+    entry = numbers.survey.entries[place]
     link = Link(f"{entry.number}: {entry.image}", address_of(numbers.survey, entry, printed))
     model = (entry.model,) if numbers.several else ()
     if not entry.folder:
@@ -145,4 +148,5 @@ def _line(numbers: Numbers, entry: Explained, printed: bool) -> Line:
     counts = (entry.problems, entry.cautions, entry.skipped)
     chance = DASH if entry.probability is None else probability(entry.probability)
     cells = (*model, entry.label, chance, *(str(number) for number in counts))
-    return Line(link, cells, verdict=entry.verdict)
+    told = marks.line(verdict_of(numbers, place)) if entry.verdict else None
+    return Line(link, cells, verdict=told)

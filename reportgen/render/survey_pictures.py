@@ -16,7 +16,7 @@ from reportgen.render.document import Alert, Line, Verdict
 from reportgen.render.figures import Source
 from reportgen.render.lookup import index_facts
 from reportgen.render.survey_numbers import Numbers
-from reportgen.render.survey_text import none_named, value_of
+from reportgen.render.survey_text import none_named, value_of, verdict_of
 from reportgen.render.survey_told import Marks
 from reportgen.render.survey_view import Card, Group, Link, Page
 from reportgen.render.verdict import verdict
@@ -32,8 +32,9 @@ Verdicts = Mapping[Place, Verdict]
 def shown_places(survey: Survey, printed: bool) -> tuple[Entry, ...]:
     """Return the entries whose reports must be looked at: the named ones, and those with a page."""
     places = {(one.number, one.model) for one in survey.named}
-    pages = set(printed_entries(survey)) if printed else set()
-    return tuple(e for e in survey.reported if (e.number, e.model) in places or e in pages)
+    if printed:
+        places |= {(entry.number, entry.model) for entry in printed_entries(survey)}
+    return tuple(e for e in survey.reported if (e.number, e.model) in places)
 
 
 def printed_entries(survey: Survey) -> tuple[Entry, ...]:
@@ -117,16 +118,18 @@ def anchor_of(entry: Entry) -> str:
     return "report-" + re.sub(r"[^A-Za-z0-9-]", "-", entry.folder)
 
 
-def pages(numbers: Numbers, verdicts: Verdicts) -> tuple[Page, ...]:
+def pages(numbers: Numbers, verdicts: Verdicts, marks: Marks) -> tuple[Page, ...]:
     """Return the pages for print."""
+    printed = {(entry.number, entry.model) for entry in printed_entries(numbers.survey)}
     return tuple(
-        _page(numbers, entry, verdicts[entry.number, entry.model])
-        for entry in printed_entries(numbers.survey)
-        if (entry.number, entry.model) in verdicts
+        _page(numbers, place, verdicts[entry.number, entry.model], marks)
+        for place, entry in enumerate(numbers.survey.entries)
+        if (entry.number, entry.model) in printed & verdicts.keys()
     )
 
 
-def _page(numbers: Numbers, entry: Entry, found: Verdict) -> Page:
+def _page(numbers: Numbers, place: int, found: Verdict, marks: Marks) -> Page:
+    entry = numbers.survey.entries[place]
     return Page(
         anchor=anchor_of(entry),
         title=numbers.name(entry),
@@ -136,6 +139,7 @@ def _page(numbers: Numbers, entry: Entry, found: Verdict) -> Page:
         details=found.details,
         picture=found.picture,
         maps=found.maps,
-        sentences=tuple(line.text for line in (found.line, *found.agreement) if line),
+        verdict=marks.line(verdict_of(numbers, place)),
+        sentences=tuple(line.text for line in found.agreement),
         alerts=found.alerts,
     )

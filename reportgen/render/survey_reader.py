@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from reportgen.errors import OutputError
 from reportgen.records import Report
-from reportgen.render.reader import read_manifest, read_report
+from reportgen.render.reader import read_file, read_manifest, read_report
 from reportgen.render.writer import DATA
 from reportgen.surveys.records import SURVEY_VERSION, Entry, Survey
 
@@ -24,7 +24,7 @@ def is_survey(path: Path) -> bool:
     Raises OutputError where it cannot be read; a file that is no JSON is no survey.
     """
     try:
-        found = json.loads(_read(path))
+        found = json.loads(read_file(path))
     except ValueError:
         return False
     return isinstance(found, dict) and str(found.get("schema_version", "")).startswith(_KIND)
@@ -36,7 +36,7 @@ def read_survey(path: Path) -> Survey:
     Where there is a manifest beside it, the file must be as it was written. Raises OutputError for
     a file that is missing, changed, of another schema version, or no survey.
     """
-    content = _read(path)
+    content = read_file(path)
     listed = read_manifest(path.parent)
     if listed:
         listed.check(path.name, content)
@@ -44,7 +44,10 @@ def read_survey(path: Path) -> Survey:
 
 
 def parse_survey(content: bytes, name: str) -> Survey:
-    """Return the survey in ``content``; ``name`` is the file's name for an error."""
+    """Return the survey in ``content``; ``name`` is the file's name for an error.
+
+    Raises OutputError for another schema version, or where ``content`` is no survey.
+    """
     try:
         return Survey.model_validate_json(content)
     except ValidationError as error:
@@ -68,13 +71,3 @@ def read_entry(folder: Path, entry: Entry) -> tuple[Report, dict[str, NDArray[An
             "make the survey again."
         )
     return read_report(place / DATA)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise OutputError(
-            f"Expected the file '{path.name}' in '{path.parent}', but it cannot be read "
-            f"({error.strerror}); name the report.json that reportgen wrote."
-        ) from None

@@ -101,7 +101,8 @@ def _headed(numbers: Numbers, metric: str, subject: str) -> str:
     """Return the title of a number, with what it is of where the table does not say so."""
     if subject == PREDICTION or subject in numbers.survey.titles:
         return numbers.metric(metric)
-    return f"{numbers.metric(metric)} {named('subject', subject)}"
+    title, of = numbers.metric(metric), named("subject", subject)
+    return title if of.lower() in title.lower() else f"{title} ({of})"
 
 
 def _chunks(names: Sequence[str]) -> list[Sequence[str]]:

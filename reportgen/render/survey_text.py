@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from reportgen.facts.formats import decimal, short
 from reportgen.phrases import phrase, retold
+from reportgen.records import Fact
 from reportgen.render.document import DASH, shortened
 from reportgen.render.survey_numbers import Numbers
 from reportgen.render.survey_told import Told, counting, joined, listing, tell
@@ -17,7 +18,7 @@ BETWEEN = ("methods", "models")
 def verdict(numbers: Numbers) -> Told:
     """Return in one line what was explained, in how far maps are evidence, and the problems."""
     clauses = (_reports(numbers), *_evidence(numbers), _problems(numbers))
-    return tell("survey.full-stop", {"words": joined("; ", clauses)})
+    return tell("survey.full-stop", {"words": joined(clauses)})
 
 
 def summary(numbers: Numbers) -> tuple[Told, ...]:
@@ -71,6 +72,16 @@ def making(numbers: Numbers) -> tuple[Told, ...]:
     }
     passes = {way: numbers.at(f"/totals/{way}") for way in ("forward", "backward")}
     return tell("survey.made-with", values), tell("survey.passes", passes)
+
+
+def verdict_of(numbers: Numbers, place: int) -> Told:
+    """Return the verdict of a report, with its facts; ``place`` is that in ``Survey.entries``."""
+    entry, where = numbers.survey.entries[place], f"/entries/{place}/facts"
+    told = (
+        Fact(name=f"{where[1:]}/{f.name}", value=f.text, text=f.text, source=f"{where}/{n}/text")
+        for n, f in enumerate(entry.facts)
+    )
+    return Told(entry.verdict, tuple(told))
 
 
 def pages_note(numbers: Numbers) -> Told:
@@ -159,8 +170,10 @@ def _comparisons(numbers: Numbers, between: str) -> Iterator[Told]:
             continue
         if not one.tested:
             yield _none_tested(numbers, place)
+            yield from _out_of_reach(numbers, place)
             continue
         yield _tested(numbers, place)
+        yield from _out_of_reach(numbers, place)
         yield tell("survey.bootstrap", {"resamples": numbers.at("/criteria/resamples")})
         if one.tested > survey.criteria.compared_most:
             yield tell("survey.most-rows", {"most": numbers.at("/criteria/compared_most")})
@@ -176,6 +189,19 @@ def _tested(numbers: Numbers, place: int) -> Told:
     return tell(f"survey.tested-{one.between}", values)
 
 
+def _out_of_reach(numbers: Numbers, place: int) -> Iterator[Told]:
+    """Yield how many comparisons no data could have made clear, and what that would take."""
+    one, where = numbers.totals.compared[place], f"/totals/compared/{place}"
+    if one.out_of_reach:
+        values = {name: numbers.at(f"{where}/{name}") for name in ("together", "needed")}
+        values["number"], values["of"] = (
+            numbers.at(f"{where}/{name}") for name in ("out_of_reach", "made")
+        )
+        values["pictures"] = counting("survey.given", numbers.at(f"{where}/pictures"))
+        values["significant"] = numbers.at("/criteria/significant", short)
+        yield tell(f"survey.out-of-reach-{one.between}", values)
+
+
 def _none_tested(numbers: Numbers, place: int) -> Told:
     one, where = numbers.totals.compared[place], f"/totals/compared/{place}"
     made = numbers.at(f"{where}/made")
@@ -188,7 +214,7 @@ def _none_tested(numbers: Numbers, place: int) -> Told:
     if one.equal:
         values = {"number": numbers.at(f"{where}/equal"), "of": made}
         reasons.append(tell("survey.no-difference", values))
-    why = joined("; ", reasons or [tell("survey.not-comparable", rests=[made])])
+    why = joined(reasons or [tell("survey.not-comparable", rests=[made])])
     return tell(f"survey.none-tested-{one.between}", {"reasons": why})
 
 
@@ -204,7 +230,7 @@ def _unlike(numbers: Numbers) -> list[Told]:
         )
         for n in range(len(numbers.totals.unlike))
     ]
-    return [tell("survey.full-stop", {"words": joined("; ", parts)})] if parts else []
+    return [tell("survey.full-stop", {"words": joined(parts)})] if parts else []
 
 
 def _retold(note: str) -> str:
@@ -240,7 +266,7 @@ def _failures(numbers: Numbers) -> list[Told]:
         for kind, of in (("lost", "pictures"), ("further", "asked"))
         if getattr(numbers.totals, kind)
     ]
-    return [tell("survey.failed", {"words": joined("; ", parts)})] if parts else []
+    return [tell("survey.failed", {"words": joined(parts)})] if parts else []
 
 
 def _passed_over(numbers: Numbers) -> list[Told]:

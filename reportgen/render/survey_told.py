@@ -68,10 +68,10 @@ def listing(parts: Iterable[Told]) -> Told:
     return Told(listed(part.text for part in every), _facts(every))
 
 
-def joined(between: str, parts: Iterable[Told]) -> Told:
-    """Return texts with ``between`` between them."""
+def joined(parts: Iterable[Told]) -> Told:
+    """Return texts as clauses of one sentence."""
     every = tuple(parts)
-    return Told(between.join(part.text for part in every), _facts(every))
+    return Told("; ".join(part.text for part in every), _facts(every))
 
 
 def _facts(parts: Iterable[Told]) -> tuple[Fact, ...]:

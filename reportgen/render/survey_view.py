@@ -44,7 +44,7 @@ class Line:
     link: Link
     cells: tuple[str, ...]
     note: str = ""
-    verdict: str = ""
+    verdict: Sentence | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Page:
     details: tuple[Entry, ...]
     picture: Panel | None
     maps: tuple[Panel, ...]
+    verdict: Sentence
     sentences: tuple[str, ...]
     alerts: tuple[Alert, ...]
 

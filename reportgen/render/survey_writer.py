@@ -17,17 +17,16 @@ from reportgen.render.writer import DATA, PAGES, check_formats, possible_formats
 from reportgen.surveys.records import Survey
 
 
-def fill_survey(
-    survey: Survey, stage: Path, formats: Collection[str], require_pdf: bool
-) -> tuple[str, ...]:
+def fill_survey(survey: Survey, stage: Path, formats: Collection[str]) -> tuple[str, ...]:
     """Write the record, pages and manifest of a survey into the folder that holds its reports.
 
-    Returns the names of the survey's own files, the manifest last.
+    ``formats`` are some that can be made here. Returns the names of the survey's own files, the
+    manifest last.
     """
     data = encode_json(survey.model_dump(mode="json"))
     # Drawn from what is written, so that drawing it again gives the same bytes.
     written = survey_reader.parse_survey(data, DATA)
-    files = {DATA: data, **_pages(written, stage, data, possible_formats(formats, require_pdf))}
+    files = {DATA: data, **_pages(written, stage, data, formats)}
     for name, content in files.items():
         (stage / name).write_bytes(content)
     listed = manifest.Manifest(
@@ -38,9 +37,7 @@ def fill_survey(
     return (DATA, *table, *(name for name in files if name != DATA), manifest.NAME)
 
 
-def render_survey(
-    path: Path, formats: Collection[str] = ("html", "pdf"), require_pdf: bool = True
-) -> tuple[Path, ...]:
+def render_survey(path: Path, formats: Collection[str] = ("html", "pdf")) -> tuple[Path, ...]:
     """Draw the survey in ``path`` again, beside it, and return the files that were written.
 
     The reports of its pictures stay as they are. Raises OutputError for what cannot be read, or
@@ -48,7 +45,7 @@ def render_survey(
     """
     check_formats(formats)
     survey, folder = survey_reader.read_survey(path), path.parent
-    wanted = possible_formats(formats, require_pdf)
+    wanted = possible_formats(formats, require_pdf=True)
     pages = _pages(survey, folder, path.read_bytes(), wanted)
     if "csv" in wanted:
         pages[TABLE] = encoded(_rows(survey, folder))

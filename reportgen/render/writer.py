@@ -50,9 +50,7 @@ def write_report(
     return _publish(directory, {DATA: data, ARRAYS: pack(arrays), **pages})
 
 
-def render_files(
-    path: Path, formats: Collection[str] = ("html", "pdf"), require_pdf: bool = True
-) -> tuple[Path, ...]:
+def render_files(path: Path, formats: Collection[str] = ("html", "pdf")) -> tuple[Path, ...]:
     """Draw the report in ``path`` again, beside it, and return the files that were written.
 
     The report and its arrays stay as they are, and so does a format that was not asked for. Raises
@@ -60,8 +58,8 @@ def render_files(
     """
     check_formats(formats)
     report, arrays = read_report(path)
-    pages = _pages(report, arrays, path.read_bytes(), possible_formats(formats, require_pdf))
-    return _add(path, pages)
+    wanted = possible_formats(formats, require_pdf=True)
+    return _add(path, _pages(report, arrays, path.read_bytes(), wanted))
 
 
 def check_formats(formats: Collection[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
-from reportgen.records import ModelRecord, Provenance, Quantity, Record, Run
+from reportgen.records import Fact, ModelRecord, Provenance, Quantity, Record, Run
 
 SURVEY_VERSION: Literal["survey-1.1"] = "survey-1.1"
 
@@ -53,7 +53,8 @@ class Entry(Record):
     ``reason`` then says why. ``label`` and ``probability`` in [0, 1] are of the class explained.
     ``problems`` and ``cautions`` count the findings, ``skipped`` the steps that were not made. Of
     ``judged`` maps, ``beating`` do better than smooth random ones; None in a survey of the
-    version 1.0. ``verdict`` is the line at the top of the report.
+    version 1.0. ``verdict`` is the line at the top of the report, and ``facts`` are those that it
+    rests on, whose sources lie in that report.
     """
 
     number: int
@@ -67,6 +68,7 @@ class Entry(Record):
     cautions: int = 0
     skipped: int = 0
     verdict: str = ""
+    facts: tuple[Fact, ...] = ()
     judged: int | None = None
     beating: int | None = None
 
@@ -170,7 +172,9 @@ class Compared(Record):
 
     ``clear`` are those whose corrected p is at most ``Criteria.significant``; ``families`` are the
     sizes of the groups that were corrected together. Of those without a test, ``few`` had too few
-    pictures and ``equal`` no difference.
+    pictures and ``equal`` no difference. ``out_of_reach`` could not have been clear whatever the
+    numbers: they have ``pictures`` at most, and where ``together`` of them are corrected together,
+    the largest such group, that takes ``needed``.
     """
 
     between: Literal["methods", "models"]
@@ -180,6 +184,10 @@ class Compared(Record):
     few: int
     equal: int
     families: tuple[int, ...]
+    out_of_reach: int = 0
+    pictures: int = 0
+    together: int = 0
+    needed: int = 0
 
 
 class Unlike(Record):

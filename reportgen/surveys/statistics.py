@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 
@@ -58,6 +59,16 @@ def signed_rank(differences: Numbers) -> float | None:
         # Of small samples with ties scipy says that its approximation is one.
         warnings.simplefilter("ignore", UserWarning)
         return float(wilcoxon(differences).pvalue)
+
+
+def smallest_p(count: int) -> float:
+    """Return the smallest two-sided p that the signed-rank test gives for ``count`` differences."""
+    return min(1.0, 2.0 ** (1 - count))
+
+
+def fewest_for(tests: int, significant: float) -> int:
+    """Return the fewest differences with which one of ``tests`` can be clear after correction."""
+    return next(n for n in itertools.count(1) if tests * smallest_p(n) <= significant)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

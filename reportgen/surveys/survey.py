@@ -42,5 +42,4 @@ def survey_of(tally: Tally, passed_over: int, run: Run) -> Survey:
 
 def _nothing(tally: Tally) -> str:
     count = len({entry.number for entry in tally.entries})
-    first = next((entry.reason for entry in tally.entries), "there are no pictures.")
-    return f"None of {count} pictures could be explained; of the first: {first}"
+    return f"None of {count} pictures could be explained; of the first: {tally.entries[0].reason}"

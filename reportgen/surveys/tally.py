@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from reportgen.perturbation.controls import CONTROLS
 from reportgen.records import (
     Direction,
+    Fact,
     Measurement,
     ModelRecord,
     Passes,
@@ -139,10 +140,17 @@ def entry_of(place: Entry, report: Report) -> Entry:
             "cautions": severities.count("caution"),
             "skipped": len(report.skipped),
             "verdict": report.verdict.text if report.verdict else "",
+            "facts": _rests(report),
             "judged": _whole(report, "report.judged"),
             "beating": _whole(report, "report.beating"),
         }
     )
+
+
+def _rests(report: Report) -> tuple[Fact, ...]:
+    """Return the facts that the verdict of a report rests on."""
+    names = report.verdict.facts if report.verdict else ()
+    return tuple(fact for name in names if (fact := report.fact(name)))
 
 
 def _whole(report: Report, name: str) -> int:

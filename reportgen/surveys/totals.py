@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from reportgen.surveys.comparison import NO_DIFFERENCE, NOT_COMPARED, TOO_FEW, family
 from reportgen.surveys.records import Compared, Comparison, Survey, Totals, Unlike
+from reportgen.surveys.statistics import fewest_for, holm, smallest_p
 from reportgen.surveys.summary import REFUSED
 
 
@@ -57,18 +60,46 @@ def _compared(survey: Survey) -> tuple[Compared, ...]:
             few=sum(one.note == TOO_FEW for one in made),
             equal=sum(one.note == NO_DIFFERENCE for one in made),
             families=_families(made),
-        )
+        ).model_copy(update=_out_of_reach(made, limit))
         for kind, made in groups.items()
     )
 
 
+def _out_of_reach(made: list[Comparison], limit: float) -> dict[str, int]:
+    """Return how many comparisons no data could have made clear, and what that would take."""
+    groups = _grouped(one for one in made if one.p is not None or one.note == TOO_FEW)
+    hopeless = {key: found for key, group in groups.items() if (found := _hopeless(group, limit))}
+    if not hopeless:
+        return {}
+    together = max(len(groups[key]) for key in hopeless)
+    return {
+        "out_of_reach": sum(map(len, hopeless.values())),
+        "pictures": max(one.pictures for found in hopeless.values() for one in found),
+        "together": together,
+        "needed": fewest_for(together, limit),
+    }
+
+
+def _hopeless(group: list[Comparison], limit: float) -> list[Comparison]:
+    """Return those of one group that the smallest p there can be would leave above ``limit``."""
+    tested = [one for one in group if one.p is not None]
+    least = holm([smallest_p(one.pictures) for one in tested])
+    beyond = [one for one, p in zip(tested, least, strict=True) if p > limit]
+    return [*beyond, *(one for one in group if one.p is None)]
+
+
 def _families(made: list[Comparison]) -> tuple[int, ...]:
     """Return the size of each family of comparisons that are corrected together."""
-    sizes: dict[tuple[str, ...], int] = {}
+    groups = _grouped(one for one in made if one.p is not None)
+    return tuple(len(group) for group in groups.values())
+
+
+def _grouped(made: Iterable[Comparison]) -> dict[tuple[str, ...], list[Comparison]]:
+    """Return the comparisons by the family in which they are corrected."""
+    groups: dict[tuple[str, ...], list[Comparison]] = {}
     for one in made:
-        if one.p is not None:
-            sizes[family(one)] = sizes.get(family(one), 0) + 1
-    return tuple(sizes.values())
+        groups.setdefault(family(one), []).append(one)
+    return groups
 
 
 def _unlike(survey: Survey) -> tuple[Unlike, ...]:

@@ -58,11 +58,11 @@ MORE = {
     "device": "cpu",
 }
 # Two pictures list the layers, one gives the scores, one the gradients of two classes, four have
-# spots; each map is compared by four, beside two of all and nothing; five maps are random, and six
-# layers at most have one for each of the two classes.
-MOST_FOR_A_LAYER = Work(2 + 1 + 1 + 4 + 2 + 4 * (5 + 6 * 2), 2)
+# spots; each map is compared by four, beside two of all and nothing; five maps are random, and four
+# layers at most have one.
+MOST_FOR_A_LAYER = Work(2 + 1 + 1 + 4 + 2 + 4 * (5 + 4), 2)
 # Two more give its shape, and one layer is all there is to compare.
-FOR_A_NAMED_LAYER = Work(4 + 1 + 1 + 4 + 2 + 4 * (5 + 2), 2)
+FOR_A_NAMED_LAYER = Work(4 + 1 + 1 + 4 + 2 + 4 * (5 + 1), 2)
 SHAPES: dict[str, Shape] = {
     "tiny": (3, 8, 8),
     "colour": (3, 16, 16),

@@ -73,12 +73,12 @@ def test_another_network_is_seen_to_differ(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_table_counts_what_was_saved_and_explained() -> None:
     rows = [
         DONE,
-        replace(DONE, name="b", methods=()),
+        replace(DONE, name="b", methods=(), difference=1e-3, rank=0.5),
         replace(DONE, name="c", stage="explaining", reason="no such thing"),
         replace(DONE, name="d", stage="saving", reason="cannot be exported"),
     ]
     text = table(rows, "a machine")
-    assert "| g | ONNX | 3 | 2 | 1 | 66.7% |" in text
+    assert "| g | ONNX | 3 | 2 | 66.7% | 1 | 1 of 2 | 0 of 1 |" in text
     assert "- 1 x no such thing" in text
     assert "a/b" in text and "not made (saving): cannot be exported" in text
 

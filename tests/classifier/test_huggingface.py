@@ -23,6 +23,7 @@ from reportgen.classifier.metadata import Hints, Known
 from reportgen.classifier.opened import Opened
 from reportgen.classifier.preprocessing import prepare
 from reportgen.classifier.torchvision_operators import ensure_torchvision
+from reportgen.classifier.transformers_names import look_alike
 from reportgen.config import Config
 from reportgen.errors import ModelError
 
@@ -166,7 +167,56 @@ def test_divided_weights_and_weights_in_place_of_their_folder(tmp_path: Path, na
         (tmp_path / "model.safetensors").unlink()
         quietly(lambda: network.save_pretrained(tmp_path, max_shard_size="10KB"))  # type: ignore[operator]
         assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    assert same(open_model(tmp_path / name), network)
+    opened = open_model(tmp_path / name)
+    assert same(opened, network)
+    assert any("whose config.json was used" in note for note in opened.notes) == bool(name)
+
+
+def without_folder(network: nn.Module, path: Path, prefix: str = "") -> Path:
+    torch.save({f"{prefix}{k}": v for k, v in network.state_dict().items()}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "prefix", "name"),
+    [
+        ("ViT", "", "ViTForImageClassification"),
+        ("Swin", "module.", "SwinForImageClassification"),
+        ("ResNet", "", "ResNetForImageClassification"),
+        ("Levit", "", "LevitForImageClassification"),
+        ("Segformer", "", "SegformerForImageClassification"),
+    ],
+)
+def test_weights_without_their_folder_are_told_by_their_names(
+    tmp_path: Path, kind: str, prefix: str, name: str
+) -> None:
+    path = without_folder(saved(tmp_path, kind), tmp_path / "m.pt", prefix)
+    said = f"looks like transformers' {name}, whose configuration is not in the file; give the fold"
+    with pytest.raises(ModelError, match=said):
+        open_model(path)
+
+
+def test_without_transformers_the_names_tell_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = without_folder(saved(tmp_path), tmp_path / "m.pt")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ModelError, match=r"no known architecture.*name its architecture with --a"):
+        open_model(path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("vit.embeddings.weight", "head.weight"),  # no classifier
+        ("features.embeddings.weight", "classifier.weight"),
+        ("resnet.conv1.weight", "resnet.layer1.weight", "classifier.weight"),  # torchvision's
+        ("classifier.layers.weight", "vit.weight"),
+    ],
+)
+def test_other_names_are_not_transformers(names: tuple[str, ...]) -> None:
+    assert look_alike(names) == ""
+    assert look_alike(("vit.embeddings.weight", "classifier.weight")) == "ViTForImageClassification"
 
 
 def same(opened: Opened, network: nn.Module, side: int = 32) -> bool:

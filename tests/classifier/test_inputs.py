@@ -239,6 +239,16 @@ class OfOneSize(nn.Module):
         return self.fc(x.flatten(1))
 
 
+class Vast(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.empty(len(x), 10, 2**55).sum(2)
+
+
+def test_too_little_memory_is_no_wrong_size() -> None:
+    with pytest.raises(ModelError, match=r"A picture of \d+x\d+ pixels needs more memory than"):
+        intake(Vast())
+
+
 def test_a_size_in_a_file_that_the_network_does_not_take_gives_way_to_its_own() -> None:
     said = Hints(crop=Known((24, 24), "file"), resize=Known(28, "file"))
     found = intake(seeded(OfOneSize), said)

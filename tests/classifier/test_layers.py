@@ -269,6 +269,52 @@ def test_a_function_that_one_picture_does_not_need_is_passed_over() -> None:
     assert layer_of(seeded(Brief)).grid == Grid(4, 4, "channels first")
 
 
+class ConvolvedAttention(nn.Module):
+    """Attention with keys and values on a coarser grid than its queries; a class token is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.token = nn.Conv2d(3, 8, 2, 2), nn.Parameter(torch.ones(1, 1, 8))
+        self.norm, self.query = nn.LayerNorm(8), nn.Linear(8, 8)
+        self.values, self.fc = nn.Conv2d(8, 8, 2, 2), nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = self.patches(x)
+        tokens = places.flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(x.shape[0], -1, -1), tokens], dim=1)
+        normed = self.norm(tokens)
+        coarse = self.values(normed[:, 1:].transpose(1, 2).unflatten(2, places.shape[2:]))
+        values = coarse.flatten(2).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(self.query(normed), values, values)
+        return self.fc((tokens + mixed)[:, 0])
+
+
+class Gated(nn.Module):
+    """Weights its last feature map by a gate that is computed on a coarser grid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gate = nn.Conv2d(3, 6, 2, 2), nn.Conv2d(6, 6, 3, 1, 1)
+        self.fc = nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.conv(x).relu()
+        gate = self.gate(F.avg_pool2d(features, 2)).sigmoid()
+        features = features * F.interpolate(gate, features.shape[2:])
+        return self.fc(features.mean((2, 3)))
+
+
+@pytest.mark.parametrize("form", ["eager", "exported"])
+@pytest.mark.parametrize("make", [ConvolvedAttention, Gated])
+def test_the_inside_of_attention_and_of_gates_is_passed_over(
+    form: str, make: Callable[[], nn.Module]
+) -> None:
+    with classified(FORMATS[form](seeded(make), SQUARE), SQUARE) as classifier:
+        choice = classifier.layer_search(pictures(1)[0], 0).choice
+    assert choice.chosen
+    assert {(each.height, each.width) for each in choice.candidates} == {(8, 8)}
+
+
 class Prepared(FunctionalRelu):
     """Normalises and mirrors the picture itself, before its first convolution."""
 

@@ -204,7 +204,7 @@ def test_inception_opens_with_and_without_auxiliary_heads(
     assert opened.architecture == f"torchvision:{name}"
     assert same_outputs(opened, network, 80)
     assert any("auxiliary heads were left out" in note for note in opened.notes) == auxiliary
-    assert any("transform_input" in note for note in opened.notes)
+    assert opened.hints.transform_input == Known(True, "assumed")
 
 
 def test_mnasnet_opens_although_safetensors_drop_its_version(tmp_path: Path) -> None:

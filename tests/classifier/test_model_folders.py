@@ -178,12 +178,14 @@ def test_an_index_is_opened_with_an_architecture(tmp_path: Path) -> None:
 
 
 def test_weights_stand_for_their_folder(tmp_path: Path) -> None:
-    path = folder(tmp_path, {})
+    path = folder(tmp_path, {"model_type": "vit"})
     assert not holds_model(path)
     save_file({"a": torch.ones(2)}, path / "model.safetensors")
     save_file({"a": torch.ones(2)}, path / "other.safetensors")
     assert holds_model(path)
     assert folder_of(path / "model.safetensors") == path
     assert folder_of(path / "other.safetensors") is None
+    folder(tmp_path, {"learning_rate": 0.1})
+    assert folder_of(path / "model.safetensors") is None
     (path / "config.json").unlink()
     assert folder_of(path / "model.safetensors") is None

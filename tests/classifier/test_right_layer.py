@@ -21,10 +21,11 @@ from torch.nn import functional as F
 from toys import as_opened, hints, request
 
 from reportgen.attribution import METHODS
+from reportgen.classifier import layers
 from reportgen.classifier.classifier import Classifier, classifier_from
 from reportgen.classifier.grids import Grid
 from reportgen.classifier.layer_candidates import Reading, read_named, read_spotted
-from reportgen.classifier.layer_tests import locate, look, removal
+from reportgen.classifier.layer_tests import Removal, locate, look, removal
 from reportgen.classifier.metadata import Known
 from reportgen.classifier.taps import taps_of
 from reportgen.config import Config
@@ -371,9 +372,62 @@ def test_a_map_of_nothing_or_of_every_class_is_caught(ready: Callable[[str], Cla
 
 def test_removal_tells_a_map_from_its_opposite(ready: Callable[[str], Classifier]) -> None:
     classifier = ready("convolutions")
-    pixels, classes, masks = drawn(1, 48, 48, seed=3)
-    maps = [(masks[0].float(),), (-masks[0].float(),)]
-    found = removal(classifier.evaluator, pixels, (int(classes),), maps)
+    pixels, classes, masks = drawn(1, 48, 48, seed=4)
+    maps = [masks[0].float(), -masks[0].float()]
+    found = removal(classifier.evaluator, pixels, int(classes), maps)
     assert found.tells
     assert [found.check(index).outcome for index in (0, 1)] == ["passes", "fails"]
     assert found.scores[0] > max(found.noise) > min(found.noise) > found.scores[1]
+
+
+def test_the_opposite_of_a_map_scores_the_opposite(ready: Callable[[str], Classifier]) -> None:
+    pixels, classes, _ = drawn(1, 48, 48, seed=3)
+    heat = torch.rand(48, 48, generator=torch.Generator().manual_seed(0))
+    found = removal(ready("convolutions").evaluator, pixels, int(classes), [heat, -heat])
+    assert found.scores[0] == pytest.approx(-found.scores[1], abs=1e-6)
+    assert abs(found.scores[0]) > 1e-3
+
+
+def test_a_lead_that_is_not_clear_is_undecided() -> None:
+    noise = (1.0, -1.0, 1.0, 1.0, -1.0)
+    found = Removal((2.1, 1.9, 0.0, -9.0), noise, tells=True)
+    assert found.sd == 1
+    outcomes = [found.check(index).outcome for index in range(4)]
+    assert outcomes == ["passes", "undecided", "fails", "fails"]
+    untold = replace(found, tells=False).check(0)
+    assert (untold.outcome, untold.value) == ("undecided", None)
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen", "runner_up"),
+    [
+        ((9, 9, 9, 90), "5", "4"),
+        ((1, 9, 1, 9), "4", "0"),
+        ((-1, 1, -1, 9), "0", "4"),
+        ((-1, 1, -1, 1), "4", "0"),
+        ((-1, -1, -1, -1), "", ""),
+    ],
+)
+def test_the_last_layer_that_leads_clearly_is_taken(
+    ready: Callable[[str], Classifier], monkeypatch: pytest.MonkeyPatch,
+    scores: tuple[float, ...], chosen: str, runner_up: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(layers, "removal", lambda *_: Removal(scores, (1.0,) * 5, tells=True))
+    pixels, classes, _ = drawn(1, 48, 48, seed=1)
+    classifier = replace(ready("convolutions"), searches={})
+    choice = classifier.layer_search(pixels[0], int(classes)).choice
+    assert (choice.chosen, choice.runner_up) == (chosen, runner_up)
+    assert bool(choice.reason) == (not chosen)
+    assert (choice.noise_maps, choice.noise_mean, choice.noise_sd) == (10, 0, 1)
+
+
+def test_a_search_costs_no_more_than_it_must(ready: Callable[[str], Classifier]) -> None:
+    classifier = replace(ready("convolutions"), searches={})
+    counter, (pixels, classes, _) = classifier.evaluator.counter, drawn(1, 48, 48, seed=1)
+    before = (counter.forward, counter.backward)
+    candidates = classifier.layer_search(pixels[0], int(classes)).choice.candidates
+    assert len(candidates) == 4
+    # The activations listed, the next class, gradients, spots, and for the picture, nothing of it,
+    # and each of four and five maps, what is left at two shares without either end.
+    assert counter.forward - before[0] == 2 + 1 + 1 + 4 + 2 + (4 + 5) * 4
+    assert counter.backward - before[1] == 2

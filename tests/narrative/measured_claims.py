@@ -50,10 +50,13 @@ class Claim:
             p = own.yardstick.p if own and own.yardstick else None
             if own is None or p is None or "constant map" in notes[0]:
                 continue
-            first, last = (own.detail[f"{end} probability"] for end in ("first", "last"))
-            if abs(first - last) > 0.05:  # type: ignore[operator,arg-type]
+            if _gained(own) > 0.05:
                 found[metric] = p <= 0.05
         return found
+
+    def curves(self) -> set[str]:
+        """Return the curves that were measured of anything."""
+        return {m.metric for m in self.report.measurements} & set(CURVES)
 
     def judged(self) -> dict[str, bool]:
         """Return, for each map judged on all curves that judge any, whether it is always better."""
@@ -75,6 +78,13 @@ class Claim:
 
     def numbers(self) -> list[int]:
         return [int(number) for number in re.findall(r"(?<![\d.])\d+(?![\d.%])", self.text)]
+
+
+def _gained(curve: Measurement) -> float:
+    """Return how much more probability the picture has than the baseline."""
+    first, last = (curve.detail[f"{end} probability"] for end in ("first", "last"))
+    gained = first - last if curve.metric == "deletion" else last - first  # type: ignore[operator]
+    return float(gained)  # type: ignore[arg-type]
 
 
 def _word(title: str, text: str) -> bool:
@@ -179,12 +189,28 @@ def _supported(metric: str, expected: bool) -> Callable[[Claim], bool]:
     return holds
 
 
-def _evidence(**expected: bool) -> Callable[[Claim], bool]:
-    return lambda claim: claim.beats(claim.subject) == expected
+def evidence(**expected: bool) -> Callable[[Claim], bool]:
+    """Return a claim on which curves support a map; of one curve alone it says why it is alone."""
+
+    def holds(claim: Claim) -> bool:
+        measured = "the only curve measured" in claim.text
+        told = measured or "the only curve that can tell" in claim.text
+        alone = measured == (len(claim.curves()) == 1) and told == (len(expected) == 1)
+        return claim.beats(claim.subject) == expected and alone
+
+    return holds
+
+
+def _backwards(metric: str, expected: bool = True) -> Callable[[Claim], bool]:
+    def holds(claim: Claim) -> bool:
+        found = [m for m in claim.report.measurements if m.metric == metric]
+        return (_gained(found[0]) < -0.05) == expected
+
+    return holds
 
 
 def _unjudged(claim: Claim) -> bool:
-    return claim.beats(claim.subject) == {} and not _is_flat(claim)
+    return claim.beats(claim.subject) == {} and not _is_flat(claim) and bool(claim.curves())
 
 
 def _is_flat(claim: Claim) -> bool:
@@ -343,21 +369,14 @@ def _counts(claim: Claim) -> bool:
     )
 
 
-def _layer_scores(claim: Claim) -> tuple[float | None, float | None]:
-    choice = claim.report.layer
-    scores: dict[str, float | None] = {}
-    for candidate in choice.candidates if choice else ():
-        check = candidate.check("removal")
-        scores[candidate.name] = check.value if check else None
-    if choice is None:
-        return None, None
-    return scores.get(choice.chosen), scores.get(choice.runner_up)
-
-
-def _next_layer(higher: bool) -> Callable[[Claim], bool]:
+def _layer_passes(clearly: bool) -> Callable[[Claim], bool]:
     def holds(claim: Claim) -> bool:
-        own, other = _layer_scores(claim)
-        return own is not None and other is not None and (own > other) == higher
+        choice = claim.report.layer
+        chosen = choice.candidate(choice.chosen) if choice else None
+        removal = chosen.check("removal") if chosen else None
+        if choice is None or choice.source != "detected" or removal is None:
+            return False
+        return removal.outcome == ("passes" if clearly else "undecided")
 
     return holds
 
@@ -436,15 +455,16 @@ TOLD: Mapping[str, Callable[[Claim], bool]] = {
     "verdict": _wins,
     "verdict-held": _held(True),
     "verdict-not-held": _held(False),
-    "supported": _evidence(deletion=True, insertion=True),
-    "supported-in-deletion": _evidence(deletion=True, insertion=False),
-    "supported-in-insertion": _evidence(deletion=False, insertion=True),
-    "unsupported": _evidence(deletion=False, insertion=False),
-    "supported-by-deletion": _evidence(deletion=True),
-    "unsupported-by-deletion": _evidence(deletion=False),
-    "supported-by-insertion": _evidence(insertion=True),
-    "unsupported-by-insertion": _evidence(insertion=False),
+    "supported": evidence(deletion=True, insertion=True),
+    "supported-in-deletion": evidence(deletion=True, insertion=False),
+    "supported-in-insertion": evidence(deletion=False, insertion=True),
+    "unsupported": evidence(deletion=False, insertion=False),
+    "supported-by-deletion": evidence(deletion=True),
+    "unsupported-by-deletion": evidence(deletion=False),
+    "supported-by-insertion": evidence(insertion=True),
+    "unsupported-by-insertion": evidence(insertion=False),
     "unjudged": _unjudged,
+    "unmeasured": lambda claim: not claim.curves() and not _is_flat(claim),
     "flat": _is_flat,
     "located": _in_place(),
     "sanity-fails": _verdict("randomised_spearman", "fails"),
@@ -466,6 +486,9 @@ TOLD: Mapping[str, Callable[[Claim], bool]] = {
     "no-consensus": _consensus(True),
     "little-signal-deletion": _little("deletion"),
     "little-signal-insertion": _little("insertion"),
+    "deletion-curve": _backwards("deletion", expected=False),
+    "deletion-rises": _backwards("deletion"),
+    "insertion-falls": _backwards("insertion"),
     "best-deletion": _best("deletion", -1),
     "best-insertion": _best("insertion", 1),
     "alike-deletion": _alike("deletion", -1),
@@ -502,13 +525,15 @@ TOLD: Mapping[str, Callable[[Claim], bool]] = {
     "shared-place": _both(_shared, _in_place("consensus")),
     "evidence-place": _both(_sole, _in_place()),
     "distrust": _counts,
+    "distrust-nothing": _both(_counts, _none_left),
     "left-out": _left,
-    "layer-runner-up": _next_layer(True),
-    "layer-not-beaten": _next_layer(False),
+    "layer-compared": _layer_passes(True),
+    "layer-unclear": _layer_passes(False),
     "line-predicted": _wins,
     "line-held": _held(True),
     "line-not-held": _held(False),
     "line-all-maps": _count(None, "all"),
+    "line-both-maps": _both(_count(2, "all"), _naming_beating),
     "line-single-map": _both(_count(1, "all"), _naming_beating),
     "line-some-maps": _count(None, "some"),
     "line-one-of-maps": _both(_count(None, "one"), _naming_beating),
@@ -520,16 +545,16 @@ TOLD: Mapping[str, Callable[[Claim], bool]] = {
 # Sentences that state numbers and names one by one, and compare nothing.
 PLAIN = frozenset(
     {
-        "empty", "reasons", "runner-up", "explained-contrast", "explained-label", "explained-other",
-        "seen", "marked", "head", "assumed", "predictions-only", "layer-compared", "layer-last",
-        "layer-named", "layer-failing", "layer-shared", "made", "on-mask", "pair", "pair-order",
-        "agreement", "deletion-curve", "insertion-curve", "insertion-curve-alone", "controls",
-        "controls-deletion", "controls-insertion", "rotation-other", "rotation-one-way", "noise",
-        "noise-watched",
+        "empty", "reasons", "runner-up", "explained-contrast", "explained-label",
+        "explained-other", "seen", "seen-whole", "marked", "head", "assumed", "predictions-only",
+        "layer-runner-up", "layer-last", "layer-named", "layer-failing", "layer-shared", "made",
+        "made-from-layer", "on-mask", "pair", "pair-order", "agreement", "insertion-curve",
+        "insertion-curve-alone", "controls", "controls-deletion", "controls-insertion",
+        "controls-range", "rotation-other", "rotation-one-way", "noise", "noise-watched",
         "sensitivities", "sensitivity", "other-contrast", "other-class", "left-out-more",
         "check-completeness_gap", "check-surrogate_r2", "check-additivity_gap",
         "check-sampling_error", "check-component_share", "check-largest_weight",
-        "check-placeless_share", "check-negative_share", "made-gradcam", "made-lime", "made-shap",
+        "check-placeless_share", "check-negative_share", "made-lime", "made-shap",
         "made-integrated-gradients", "made-saliency", "line-contrast", "line-other",
         "line-problem", "line-caution",
     }

@@ -17,12 +17,13 @@ from statistics import fmean
 import pytest
 from measured_claims import Claim
 from random_reports import random_report
+from scipy.stats import wilcoxon
 
 from reportgen.records import Report, Run
 from reportgen.render import survey_text
 from reportgen.render.survey_html import to_survey_html
 from reportgen.render.survey_numbers import numbers_of
-from reportgen.surveys.records import Entry, Survey
+from reportgen.surveys.records import Comparison, Entry, Survey
 from reportgen.surveys.survey import survey_of
 from reportgen.surveys.tally import Tally, entry_of
 
@@ -191,6 +192,38 @@ def _few(one: Case, few: int, of: int) -> bool:
     return (few, of) in counts
 
 
+def _out_of_reach(
+    one: Case, number: int, of: int, between: str, most: int, together: int, needed: int
+) -> bool:
+    """Return whether the smallest p that scipy gives for as many differences stays too large."""
+    made = [c for c in one.survey.comparisons if c.between == between]
+    groups: dict[tuple[str, ...], list[Comparison]] = {}
+    for c in made:
+        if c.p is not None or c.note == "too few pictures for a test":
+            key = (c.within,) if between == "methods" else (c.first, c.second)
+            groups.setdefault(key, []).append(c)
+    beyond = {key: [c for c in group if not _reaches(c, group)] for key, group in groups.items()}
+    found = [c for group in beyond.values() for c in group]
+    size = max(len(groups[key]) for key, group in beyond.items() if group)
+    enough = [_least(n) * size <= 0.05 for n in (needed, needed - 1)]
+    there = (len(found), len(made), max(c.pictures for c in found), size, enough)
+    return there == (number, of, most, together, [True, False])
+
+
+def _reaches(one: Comparison, group: list[Comparison]) -> bool:
+    """Return whether a comparison is clear where every tested one of its group is most clear."""
+    tested = sorted(_least(c.pictures) for c in group if c.p is not None)
+    if one.p is None:
+        return False
+    before = tested[: tested.index(_least(one.pictures)) + tested.count(_least(one.pictures))]
+    return all(p * (len(tested) - place) <= 0.05 for place, p in enumerate(before))
+
+
+@cache
+def _least(count: int) -> float:
+    return float(wilcoxon(range(1, count + 1)).pvalue) if count else 1.0
+
+
 def _doubtful(one: Case, number: int) -> bool:
     return len(one.survey.doubts) == number
 
@@ -239,6 +272,9 @@ CLAIMS: dict[str, Callable[..., bool]] = {
     rf"in {COUNT} of them .* for the (.*) comparisons": _tested,
     r"^No paired comparison between (methods|models) could be tested": _untested,
     rf"for {COUNT} of {COUNT} fewer than 6 pictures have both values": _few,
+    rf"^{COUNT} of {COUNT} comparisons between (methods|models) could not show a difference, "
+    rf"whatever the numbers: they rest on {COUNT} pictures? at most, and where {COUNT} are "
+    rf"corrected together, at least {COUNT} are needed": _out_of_reach,
     rf"^{COUNT} numbers? (?:is|are) doubtful": _doubtful,
     r"^No number of a map .* is constant": lambda one: not one.survey.doubts,
     rf"^table.csv holds every number of {COUNT} reports?": lambda one, a: a == len(one.reports),

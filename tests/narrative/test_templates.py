@@ -12,6 +12,7 @@ from random_reports import OVERLAP, random_report
 from told_reports import (
     CHECKED,
     TITLES,
+    WHOLE,
     check,
     curve,
     everything,
@@ -24,15 +25,17 @@ from told_reports import (
     rotation,
     sensitivity,
     text,
+    told,
     verdict,
 )
 
 from reportgen.metrics.yardstick import placed
 from reportgen.narrative.templates import SECTIONS
-from reportgen.records import Measurement, Report, Sentence, Skipped
+from reportgen.records import Box, Measurement, Report, Sentence, Skipped
 from reportgen.wording import read_wording
 
 ALL = tuple(TITLES)
+PART = Box(left=50, top=0, right=450, bottom=400)
 TWO = ("gradcam", "lime")
 SHARE = st.floats(0, 1)
 
@@ -180,7 +183,7 @@ def test_no_plural_of_one(count: int) -> None:
 @pytest.mark.parametrize(
     ("angle", "unstable", "words"),
     [
-        (90.0, [], "found no problems and no cautions;"),
+        (90.0, [], "found no problems and no cautions."),
         (1.0, ["gradcam"], "found 1 problem and 1 caution;"),
         (None, ["gradcam", "lime"], "found no problems and 2 cautions;"),
     ],
@@ -226,12 +229,46 @@ def test_a_map_is_told_with_its_evidence_first(
     assert words in section.sentences[0].text
 
 
+@pytest.mark.parametrize("metric", ["deletion", "insertion"])
+def test_a_curve_is_the_only_one_for_what_reason_it_is(metric: str) -> None:
+    other = "insertion" if metric == "deletion" else "deletion"
+    own = [curve(metric, subject, 0.3, interval=(0.3, 0.3)) for subject in ("gradcam", "edges")]
+    alone = report_of(*own)
+    assert "the only curve measured" in text(alone, "gradcam")
+    assert "the only curve measured" in " ".join(f.statement for f in alone.findings)
+    assert "can tell" not in text(alone, "gradcam")
+    silent = report_of(*own, curve(other, "gradcam", 0.5, ends=(0.5, 0.5)))
+    assert "the only curve that can tell" in text(silent, "gradcam")
+    assert "the only curve that can tell" in " ".join(f.statement for f in silent.findings)
+
+
+@pytest.mark.parametrize("metric", ["deletion", "insertion"])
+def test_no_area_is_good_under_a_curve_that_goes_the_wrong_way(metric: str) -> None:
+    ends = (0.1, 0.9) if metric == "deletion" else (0.9, 0.1)
+    subjects = ("gradcam", "lime", "smooth-random")
+    wrong = [curve(metric, s, 0.1 + 0.1 * i, ends) for i, s in enumerate(subjects)]
+    said = text(report_of(*wrong, methods=TWO), "fidelity")
+    assert {"deletion": "rises from 0.1000 to 0.9000", "insertion": "falls from 0.9000"}[
+        metric
+    ] in said
+    assert not re.search(r"supports|best|(lowest|highest) \w+ AUC is|is better", said)
+    both = text(report_of(*wrong, *_right(metric), methods=TWO), "fidelity")
+    assert "is better" in both
+    assert both.count("is better") == 1
+
+
+def _right(wrong: str) -> list[Measurement]:
+    """Return the other curve, which goes the right way."""
+    metric = "insertion" if wrong == "deletion" else "deletion"
+    return [curve(metric, subject, 0.5) for subject in ("gradcam", "lime", "smooth-random")]
+
+
 def test_rotation_is_told_both_ways() -> None:
     both = text(report_of(rotation("positive", 40.0), rotation("negative", 12.5)), "robustness")
     assert "Turned clockwise by 12.50 degrees, the picture is given another class" in both
     assert "The other way, counter-clockwise, it takes 40.00 degrees." in both
     one = text(report_of(rotation("positive", 40.0), rotation("negative", None)), "robustness")
-    assert "The other way, clockwise, there is no change up to 180 degrees." in one
+    assert "The other way, clockwise, there is no change up to 180 degrees on that grid." in one
     none = text(report_of(rotation("positive", None), rotation("negative", None)), "robustness")
     assert (
         none == "No rotation up to 180 degrees changes the prediction, on a grid of 3.00 degrees."
@@ -282,12 +319,14 @@ def test_only_maps_of_one_granularity_that_are_not_drawn_at_random_are_ranked_by
     )
 
 
-def test_a_layer_that_another_one_equals_is_not_called_the_highest() -> None:
-    layer = layer_of("passes")
-    assert "scores highest, 1.500" in text(report_of(layer=layer), "gradcam")
-    swapped = layer.model_copy(update={"chosen": "layer3", "runner_up": "layer4.2"})
-    said = text(report_of(layer=swapped), "gradcam")
-    assert "layer4.2 (7x7), scores 2.500; that is not clearly more" in said
+def test_a_layer_is_told_with_what_random_maps_reach_and_the_next_in_line() -> None:
+    said = text(report_of(layer=layer_of("passes")), "gradcam")
+    assert "differ by 2.500, clearly more than for smooth random maps, 0.000 ± 0.200." in said
+    assert "Next in line is layer3 (7x7), where they differ by 1.500." in said
+    said = text(report_of(layer=layer_of("undecided")), "gradcam")
+    assert "differ by 2.500, not clearly more than for smooth random maps" in said
+    said = text(report_of(layer=layer_of("undecided", scored=False)), "gradcam")
+    assert "removing pixels changes the prediction too little to compare them." in said
 
 
 def test_what_was_left_out_is_told_once_for_each_reason() -> None:
@@ -308,11 +347,19 @@ def test_long_lists_are_shortened() -> None:
 
 def test_the_last_section_names_the_weakest_points() -> None:
     found = [sensitivity("gradcam", 0.9), rotation("positive", 2.0)]
-    last = report_of(*found).sections[-1].sentences
-    assert [s.text for s in last[-2:]] == [
-        "Turning the picture by 2.00 degrees changes the prediction to “newt positive”.",
+    report = report_of(*found, top=(("newt", 0.5), ("toad", 0.45)))
+    assert [s.text for s in report.sections[-1].sentences[-4:]] == [
+        "A rotation of 2.00 degrees is enough to change the prediction to “newt positive”.",
+        "The rules found 1 problem and 2 cautions; the findings state each with its threshold.",
+        "The top class leads by only 0.0500.",
         "Noise of at most 4 of 255 levels changes Grad-CAM much.",
     ]
+
+
+@pytest.mark.parametrize("threshold", [None, 0.5])
+def test_the_last_section_tells_a_rotation_once(threshold: float | None) -> None:
+    said = text(report_of(rotation("positive", 2.0), threshold=threshold), "interpretation")
+    assert said.count("2.00 degrees") == 1
 
 
 def test_what_was_not_measured_is_not_told() -> None:
@@ -350,9 +397,46 @@ def test_settings_are_told_in_words() -> None:
     assert "filled with a blurred copy of the picture" in text(report, "shap")
     assert "on the way from a black picture to this picture" in text(report, "integrated-gradients")
     assert text(report_of(methods=("new",)), "new") == (
-        "No curve can tell the map of new from a random one, so nothing can be concluded from "
-        "where it points. The map has the resolution of the method: pixels."
+        "No curve was measured that could tell the map of new from a random one, so nothing can be "
+        "concluded from where it points. The map is made of pixels."
     )
+
+
+def test_the_network_sees_a_part_or_all_of_the_picture() -> None:
+    whole = "The network sees the whole picture (500 x 400 px), at 256 x 224 px."
+    assert whole in text(report_of(), "summary")
+    padded = Box(left=-1, top=-50, right=501, bottom=450)
+    assert whole in text(report_of(crop=padded), "summary")
+    for side, at in (("left", 1), ("top", 1), ("right", 499), ("bottom", 399)):
+        part = text(report_of(crop=WHOLE.model_copy(update={side: at})), "summary")
+        assert "sees a part of the picture (500 x 400 px), at 256 x 224 px; the frame" in part
+
+
+@pytest.mark.parametrize("method", ["gradcam", "eigencam", "my-own-cam"])
+def test_a_map_of_a_layer_says_which(method: str) -> None:
+    report = report_of(methods=("gradcam",))
+    (map_,) = report.attributions
+    other = map_.model_copy(update={"method": method})
+    report = told(report.model_copy(update={"attributions": (other,)}))
+    assert "from the 7x7 feature map of layer layer4.2, enlarged" in text(report, method)
+
+
+def test_no_rotation_says_on_which_angles() -> None:
+    report = report_of(rotation("positive", None), rotation("negative", None))
+    for key in ("robustness", "interpretation"):
+        assert "on a grid of 3.00 degrees" in text(report, key).lower()
+    late = report_of(rotation("positive", 40.0), rotation("negative", None))
+    (held,) = [f for f in late.findings if f.rule == "rotation-holds"]
+    assert held.brief is not None
+    assert "3.00 degrees" in held.statement
+    assert "every 3.00 degrees below 40.00 degrees" in held.brief.text
+
+
+def test_a_bracket_of_draws_is_explained() -> None:
+    said = text(report_of(curve("deletion", "gradcam", 0.3), *noise_curves()), "fidelity")
+    assert "(0.400 to 0.600)" in said
+    assert "In brackets stand the lowest and the highest AUC among these 20 smooth" in said
+    assert "In brackets" not in text(report_of(), "fidelity")
 
 
 def test_another_class_is_named_beside_the_top_class() -> None:
@@ -394,6 +478,8 @@ def shapes() -> list[Report]:
         report_of(curve("insertion", "gradcam", 0.2, (0.5, 0.5)), *noise_curves()[1:]),
         report_of(*flat, *pair("gradcam", "shap", 0.4, None), *apart, methods=three),
         report_of(*pair("gradcam", "lime", 0.3, 0.2), sensitivity("lime", 0.2), methods=TWO),
+        report_of(curve("deletion", "gradcam", 0.2, (0.1, 0.9)), crop=PART),
+        report_of(curve("insertion", "gradcam", 0.2, (0.9, 0.1))),
         report_of(rotation("positive", 40.0), rotation("negative", 12.5)),
         report_of(rotation("positive", None), methods=("gradcam", "new")),
         report_of(methods=TWO, skipped=[Skipped(step="noise", reason="x")]),
@@ -410,6 +496,7 @@ def shapes() -> list[Report]:
         *(report_of(layer=layer_of(outcome)) for outcome in ("passes", "undecided")),
         *(report_of(layer=layer_of(outcome, "option")) for outcome in ("passes", "fails")),
         report_of(layer=layer_of("passes").model_copy(update={"shared": True})),
+        report_of(layer=layer_of("undecided", scored=False)),
         *(report_of(placed_pair(value), methods=TWO) for value in (0.1, 0.5)),
         report_of(contrast=(1, 2)),
         report_of(predictions_only="it is a function"),

@@ -80,6 +80,17 @@ def test_what_is_no_archive_is_refused(content: bytes) -> None:
         unpack(content, "maps.npz")
 
 
+@pytest.mark.parametrize("rows", [10**13, 10**25])
+def test_an_array_that_says_it_is_huge_is_refused(rows: int) -> None:
+    inside, stream = io.BytesIO(), io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (rows, 3)}
+    np.lib.format.write_array_header_1_0(inside, header)
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("map.npy", inside.getvalue())
+    with pytest.raises(OutputError, match="make the report again"):
+        unpack(stream.getvalue(), "maps.npz")
+
+
 def test_a_single_array_is_no_archive() -> None:
     stream = io.BytesIO()
     np.save(stream, np.zeros(3))

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from sample_report import FIVE, TWELVE, sample, written
 from sample_sentences import Words
 
+from reportgen.metrics import METRICS
 from reportgen.records import Report, Section, Sentence, Skipped
 from reportgen.render.html import environment, to_html
+from reportgen.render.sections import STEPS
 from reportgen.resources import html_template
 
 HOSTILE = (
@@ -209,8 +211,15 @@ def test_what_is_assumed_and_skipped_is_said(five: Drawn) -> None:
     rows = [" ".join(e.text.split()) for e in page.all("tr")]
     assert "resize 256 assumed" in rows
     assert [e.text for e in page.of_class("assumed")] == ["assumed"] * 3
-    assert page.text.count("Not made: sensitivity of LIME. One copy takes longer") == 3
-    assert page.text.count("Not made: hirescam.") == 1
+    assert (
+        page.text.count("Not made (sensitivity of LIME), for this reason: One copy takes longer")
+        == 3
+    )
+    assert page.text.count("Not made (hirescam), for this reason:") == 1
+
+
+def test_every_metric_has_a_section_that_tells_of_it_where_it_was_not_made() -> None:
+    assert sorted(step for steps in STEPS.values() for step in steps) == sorted(METRICS)
 
 
 def test_hashes_versions_and_cost_are_said(five: Drawn) -> None:
@@ -246,7 +255,7 @@ def test_a_skipped_method_says_why() -> None:
     skipped = Skipped(step="shap", reason="The picture is one segment.")
     changed = {"sections": (*report.sections, section), "skipped": (skipped,)}
     text = parse(to_html(report.model_copy(update=changed), arrays)).text
-    assert text.count("Not made: shap. The picture is one segment.") == 2
+    assert text.count("Not made (shap), for this reason: The picture is one segment.") == 2
 
 
 def test_a_report_without_rotation_and_noise_has_no_empty_headings() -> None:

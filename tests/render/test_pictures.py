@@ -170,6 +170,11 @@ def test_pictures_of_one_and_three_channels_are_shown(channels: int) -> None:
     assert colour_at(picture, 5, 5) == pytest.approx([77] * 3)
 
 
+def test_noise_becomes_a_data_address() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    assert data_address(Image.fromarray(noise)).startswith("data:image/jpeg;base64,")
+
+
 def test_few_colours_become_a_lossless_png() -> None:
     colours = np.random.default_rng(0).integers(0, 255, (200, 3)).astype(np.uint8)
     pixels = colours[np.arange(10_000).reshape(100, 100) % 200]

@@ -29,6 +29,7 @@ from reportgen.render.survey_told import Told
 from reportgen.surveys.records import Entry, Survey
 from reportgen.surveys.survey import survey_of
 
+METHODS = ("gradcam", "saliency")
 RUN = Run(created="2026-01-01T00:00:00+00:00", seconds={"total": 1.0})
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 ROW = re.compile(r'<tr id="(fact-\d+)">(.*?)</tr>', re.DOTALL)
@@ -52,6 +53,9 @@ def said(numbers: Numbers, printed: bool) -> Iterator[Told]:
         yield survey_text.value_of(numbers, place)
     for part in ("medians", "differences", "doubtful", "making"):
         yield from getattr(survey_text, part)(numbers)
+    for place, entry in enumerate(numbers.survey.entries):
+        if entry.verdict:
+            yield survey_text.verdict_of(numbers, place)
     if printed:
         yield survey_text.pages_note(numbers)
 
@@ -208,10 +212,12 @@ def test_a_real_survey_says_what_was_measured(real: Shown) -> None:
 
 
 def test_its_pictures_stand_with_the_verdict_of_their_report(real: Shown, folder: Path) -> None:
-    texts = [element.text for element in parse(real.html).of_class("said")]
+    texts = [element.text for element in parse(MARKED.sub("", real.html)).of_class("said")]
     for entry in real.survey.reported:
         report = json.loads((folder / entry.folder / "report.json").read_bytes())
         assert entry.verdict == report["verdict"]["text"]
+        assert [fact.name for fact in entry.facts] == report["verdict"]["facts"]
+        assert all(fact.model_dump(mode="json") in report["facts"] for fact in entry.facts)
     assert [text.strip() for text in texts] == [e.verdict for e in real.survey.reported]
 
 
@@ -219,6 +225,22 @@ def test_its_pictures_stand_with_the_verdict_of_their_report(real: Shown, folder
 @pytest.mark.parametrize("kind", TOYS)
 def test_surveys_of_every_kind_say_what_was_measured(kind: str, printed: bool) -> None:
     assert complaints(shown(TOYS[kind](), printed)) == []
+
+
+def test_what_no_data_could_show_is_said_beside_the_tests() -> None:
+    keys = ("deletion", "insertion", "drop")
+    values: list[Measured] = [
+        {(key, m): 0.1 * i * (m == "saliency") + 0.01 for key in keys for m in METHODS}
+        for i in range(1, 7)
+    ]
+    found = shown(survey_of(tally_of({"a": values}), 0, RUN))
+    assert complaints(found) == []
+    first, second, *_ = survey_text.differences(numbers_of(found.survey))
+    assert first.text.startswith(
+        "3 of 3 paired comparisons between methods could be tested; in 0 of"
+    )
+    assert second.text.startswith("3 of 3 comparisons between methods could not show a difference")
+    assert "at least 7 are needed" in second.text
 
 
 def in_portuguese(survey: Survey) -> Shown:
