@@ -398,7 +398,7 @@ class TestWhole:
 class TestMemory:
     PICTURES = 30
     EVERY = 5
-    MOST = 8_000
+    MOST = 12_000
 
     @staticmethod
     def check_flat(sizes: Sequence[int]) -> None:
@@ -413,7 +413,7 @@ class TestMemory:
         tracemalloc.stop()
 
     def test_it_does_not_grow_with_the_pictures(self, tmp_path: Path, traced: None) -> None:
-        """Measured: 3.4 KB a picture, the row of numbers that is kept of it."""
+        """Measured: 7 to 8 KB a picture: the row of numbers kept of it, and its verdict's facts."""
         sizes: list[int] = []
         calls = iter(range(self.PICTURES + 1))
 
@@ -435,5 +435,5 @@ class TestMemory:
 
     def test_a_leak_is_seen(self) -> None:
         with pytest.raises(AssertionError, match="bytes a picture"):
-            self.check_flat([1_000_000 + 50_000 * number for number in range(8)])
+            self.check_flat([1_000_000 + 100_000 * number for number in range(8)])
         self.check_flat([1_000_000 + 20_000 * number for number in range(8)])
