@@ -23,6 +23,7 @@ from reportgen.render.document import (
     Remark,
     Row,
     Table,
+    capital,
     shortened,
 )
 from reportgen.render.figures import Source
@@ -92,7 +93,7 @@ def _card(card: Card, more: tuple[Entry, ...] = ()) -> CardView:
 def _read(quantity: Quantity) -> str:
     """Return how one number of a metric is read."""
     told = phrase("way-range", way=_way(quantity), range=_range(quantity.range))
-    return f"{quantity.meaning} {told}".strip()
+    return f"{quantity.meaning} {capital(told)}" if quantity.meaning else told
 
 
 def _way(read: Card | Quantity) -> str:

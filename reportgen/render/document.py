@@ -233,6 +233,11 @@ def numbered(parts: Iterable[Part]) -> tuple[Part, ...]:
     )
 
 
+def capital(text: str) -> str:
+    """Return ``text`` with a capital letter at its beginning."""
+    return text[:1].upper() + text[1:]
+
+
 def shortened(text: str, limit: int) -> str:
     """Return ``text`` in at most ``limit`` characters, cut at a word where one is near."""
     if len(text) <= limit:

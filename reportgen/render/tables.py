@@ -10,7 +10,7 @@ from reportgen.facts import LAYER_CHECKS, fact_name
 from reportgen.facts.cards import worded_quantity
 from reportgen.phrases import named, phrase
 from reportgen.records import Attribution, ClassScore, Prediction, Quantity
-from reportgen.render.document import DASH, Block, Cell, Heading, Row, Stated, Strip, Table
+from reportgen.render.document import DASH, Block, Cell, Heading, Row, Stated, Strip, Table, capital
 from reportgen.render.figures import NOISES, Source
 from reportgen.render.lookup import ARROWS, worded_direction
 
@@ -103,7 +103,7 @@ def numbers(source: Source, category: str) -> list[Block]:
         for start in range(0, len(methods), WIDEST)
         if (table := _numbers(source, category, quantities, methods[start : start + WIDEST]))
     ]
-    return [Heading(_capital(named("category", category))), *found] if found else []
+    return [Heading(capital(named("category", category))), *found] if found else []
 
 
 def _numbers(
@@ -114,15 +114,11 @@ def _numbers(
         return None
     kinds = tuple(source.facts.cell(f"{method}.granularity") for method in methods)
     return Table(
-        phrase("table.numbers", category=_capital(named("category", category))),
+        phrase("table.numbers", category=capital(named("category", category))),
         (phrase("column.number"), *(source.title(method) for method in methods)),
         (Row(phrase("column.granularity"), kinds), *rows),
         "whole numbers",
     )
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
 
 
 def _number_rows(source: Source, quantity: Quantity, methods: list[str]) -> list[Row]:
