@@ -211,7 +211,10 @@ def _onnx(network: nn.Module, example: Tensor, path: Path) -> Path:
 def _torchvision(name: str) -> nn.Module:
     from torchvision import models
 
-    return models.get_model(name, weights=None).eval()
+    network = models.get_model(name, weights=None).eval()
+    if hasattr(network, "transform_input"):
+        network.transform_input = True  # as it is built for the published weights
+    return network
 
 
 def _timm(name: str) -> nn.Module:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,7 +29,7 @@ from coverage_cases import (
     input_shape,
     save,
 )
-from coverage_table import table
+from coverage_table import CLOSE, table
 from machine import this_machine
 from scipy.stats import spearmanr
 from torch import Tensor, nn
@@ -55,8 +56,9 @@ class Row:
 
     ``stage`` is "saving" where the format itself could not be made, which says nothing of
     reportgen;
-    ``difference`` is that of the probabilities of the first format's classes, ``rank``
-    the rank correlation of both Grad-CAM maps, where their layers are the same.
+    ``difference`` is that of the probabilities of the first classes from the network's own,
+    and ``rounding``, where that is large, how much those change in float64; ``rank`` is the rank
+    correlation of both Grad-CAM maps.
     """
 
     group: str
@@ -71,6 +73,7 @@ class Row:
     grid: str = ""
     layer_test: str = ""
     difference: float | None = None
+    rounding: float | None = None
     rank: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -184,7 +187,8 @@ def _self_test(report: Report) -> str:
 
 
 def _compared(row: Row, found: Explanation, made: Made, reference: Reference) -> Row:
-    row = replace(row, difference=difference(found, made.network))
+    apart, rounding = differences(found, made.network)
+    row = replace(row, difference=apart, rounding=rounding)
     if row.format == made.case.first:
         return row
     try:
@@ -198,15 +202,28 @@ def _compared(row: Row, found: Explanation, made: Made, reference: Reference) ->
     return replace(row, rank=None if np.isnan(rank) else rank)
 
 
-def difference(found: Explanation, network: nn.Module) -> float:
-    """Return the largest difference of the first classes' probabilities from the network's own."""
-    used = found.report.model.preprocessing
+def differences(found: Explanation, network: nn.Module) -> tuple[float, float | None]:
+    """Return how far the first classes' probabilities are from the network's own, at most.
+
+    And, where that is far, how far its own in float32 are from those in float64.
+    """
+    model = found.report.model
+    used = model.preprocessing
     seen = torch.from_numpy(found.arrays["input"].copy()).permute(2, 0, 1)[None] / 255
     seen = seen.flip(1) if used.channel_order == "bgr" else seen
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (used.mean, used.std))
+    mean, std = used.mean, used.std
+    if model.transform_input and not getattr(network, "transform_input", False):
+        # The network that was opened turns its normalisation into the one that this is fed.
+        mean = std = (0.5, 0.5, 0.5)
+    pixels = (seen - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
     with torch.no_grad():
-        known = Scores(network)((seen - mean) / std).softmax(1)[0]
-    return max(abs(c.probability - float(known[c.index])) for c in found.report.prediction.top)
+        known = Scores(network)(pixels).softmax(1)[0]
+        first = found.report.prediction.top
+        apart = max(abs(c.probability - float(known[c.index])) for c in first)
+        if apart <= CLOSE:
+            return apart, None
+        exact = Scores(deepcopy(network).double())(pixels.double()).softmax(1)[0]
+    return apart, max(abs(float(exact[c.index] - known[c.index])) for c in first)
 
 
 def pictures(shape: tuple[int, int, int]) -> Tensor:

@@ -12,7 +12,8 @@ _HEADS = (
 )  # fmt: skip
 _NOT_MADE = ("building", "saving")
 _DONE = "done"
-_CLOSE, _ALIKE = 1e-4, 0.999
+CLOSE = 1e-4
+_ALIKE = 0.999
 
 
 def table(rows: Sequence[Any], machine: str) -> str:
@@ -31,8 +32,9 @@ def _intro() -> Iterator[str]:
         "first format of each gets the profile quick with its five methods (with --brief three of "
         "them and their agreement), the others Grad-CAM. Each is compared with the network itself "
         "under the same preprocessing: the largest difference of the probabilities "
-        "of its first classes, and for further formats the rank correlation of both Grad-CAM "
-        "maps. Those of transformers have at most four layers. Seconds are "
+        "of its first classes (where that is large, beside it how far the network's own are from "
+        "those that it gives in float64), and for further formats the rank correlation of both "
+        "Grad-CAM maps. Those of transformers have at most four layers. Seconds are "
         "of the whole report with HTML. What cannot be built here, and a format that PyTorch's own "
         "exporter does not make of a network, is not counted."
     )
@@ -41,7 +43,7 @@ def _intro() -> Iterator[str]:
 def _summary(rows: Sequence[Any]) -> Iterator[str]:
     yield (
         "| group | format | saved | explained | share explained | with Grad-CAM "
-        f"| probabilities within {_CLOSE:g} | map with rank {_ALIKE} or more |"
+        f"| probabilities within {CLOSE:g} | map with rank {_ALIKE} or more |"
     )
     yield "|---|---|---|---|---|---|---|---|"
     for group, format in dict.fromkeys((row.group, row.format) for row in rows):
@@ -50,7 +52,7 @@ def _summary(rows: Sequence[Any]) -> Iterator[str]:
         done = [r for r in saved if r.stage == _DONE]
         cams = sum("gradcam" in r.methods for r in done)
         share = f"{len(done) / len(saved):.1%}" if saved else ""
-        close = _share([r.difference <= _CLOSE for r in done if r.difference is not None])
+        close = _share([r.difference <= CLOSE for r in done if r.difference is not None])
         alike = _share([r.rank >= _ALIKE for r in done if r.rank is not None])
         counts = f"{len(saved)} | {len(done)} | {share} | {cams} | {close} | {alike}"
         yield f"| {group} | {format} | {counts} |"
@@ -74,7 +76,7 @@ def _rows(rows: Iterable[Any]) -> Iterator[str]:
     for row in rows:
         cells = (
             row.name, row.format, _methods(row), row.layer, row.grid, row.layer_test,
-            "" if row.difference is None else f"{row.difference:.1e}",
+            _difference(row),
             "" if row.rank is None else f"{row.rank:.4f}",
             f"{row.seconds:.0f}" if row.stage == _DONE else "", _why(row),
         )  # fmt: skip
@@ -83,6 +85,13 @@ def _rows(rows: Iterable[Any]) -> Iterator[str]:
 
 def _methods(row: Any) -> str:
     return str(len(row.methods)) if row.stage == _DONE else ""
+
+
+def _difference(row: Any) -> str:
+    if row.difference is None:
+        return ""
+    rounding = "" if row.rounding is None else f" (float64: {row.rounding:.1e})"
+    return f"{row.difference:.1e}{rounding}"
 
 
 def _why(row: Any) -> str:

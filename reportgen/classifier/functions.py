@@ -13,6 +13,10 @@ from torch.overrides import TorchFunctionMode
 
 Change = Callable[[int, str, Tensor], Tensor]
 
+# What a sum with one number for each channel is called.
+BIAS = "bias"
+_SUMS = frozenset(("add", "__add__", "__radd__"))
+
 
 class Functions(TorchFunctionMode):
     """Hands every floating tensor that a tensor function returns to ``change``, with its number.
@@ -42,7 +46,7 @@ class Functions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        return self._changed(getattr(func, "__name__", "tensor"), result)
+        return self._changed(_name(func, args), result)
 
     def _called(self, module: nn.Module, inputs: Any, output: Any) -> Any:
         return self._changed("script", output) if module in self._scripts else output
@@ -53,6 +57,12 @@ class Functions(TorchFunctionMode):
         call = self._count
         self._count += 1
         return self._change(call, function, result)
+
+
+def _name(function: Any, args: Any) -> str:
+    name: str = getattr(function, "__name__", "tensor")
+    added = name in _SUMS and any(isinstance(each, Tensor) and each.dim() == 1 for each in args)
+    return BIAS if added else name
 
 
 def _outermost_scripts(module: nn.Module) -> Iterator[nn.Module]:

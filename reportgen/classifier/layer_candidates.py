@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from reportgen.classifier.evaluator import Evaluator
+from reportgen.classifier.functions import BIAS
 from reportgen.classifier.grids import Grid, find_grids
 from reportgen.classifier.kept_tensors import nothing_kept
 from reportgen.classifier.taps import Taps
@@ -31,8 +32,11 @@ _PROJECTIONS = frozenset(
     ("linear", "addmm", "matmul", "__matmul__", "mm", "bmm", "baddbmm", "einsum",
      "scaled_dot_product_attention", "multi_head_attention_forward")
 )  # fmt: skip
-# What makes a leaf of the picture itself, before the network does anything.
-_OF_THE_PICTURE = frozenset(("detach", "requires_grad_"))
+# What makes a leaf of the picture itself, before the network does anything, and what a network in
+# eval mode only passes on.
+_NOTHING_NEW = frozenset(
+    ("detach", "requires_grad_", "dropout", "dropout1d", "dropout2d", "feature_dropout")
+)
 # What may hold anything: a script inside an eager network.
 _OPAQUE = "script"
 
@@ -89,12 +93,24 @@ def list_activations(evaluator: Evaluator, taps: Taps, pixels: Tensor) -> list[L
         found = evaluator.watch(_rows(evaluator, pixels), partial(_shapes, taps))
     shapes = _mixed(taps, found)
     picture = (pixels.shape[-2], pixels.shape[-1])
-    fitting = [(name, shape, find_grids(shape, picture)) for name, shape in shapes]
+    fitting = [(*each, find_grids(each[1], picture)) for each in _whole(taps, shapes)]
     return [
-        Listed(name, shape, grids, taps.function(name) in _PROJECTIONS)
-        for name, shape, grids in fitting
-        if grids and taps.function(name) not in _OF_THE_PICTURE
+        Listed(name, shape, grids, projection)
+        for name, shape, projection, grids in fitting
+        if grids and taps.function(name) not in _NOTHING_NEW
     ]
+
+
+def _whole(taps: Taps, shapes: Sequence[tuple[str, Shape]]) -> list[tuple[str, Shape, bool]]:
+    """Return (name, shape, whether it is a bare projection), with projections and biases as one."""
+    whole: list[tuple[str, Shape, bool]] = []
+    for name, shape in shapes:
+        function = taps.function(name)
+        adds = function == BIAS and bool(whole) and whole[-1][1:] == (shape, True)
+        if adds:
+            whole.pop()
+        whole.append((name, shape, adds or function in _PROJECTIONS))
+    return whole
 
 
 def _mixed(taps: Taps, shapes: Sequence[tuple[str, Shape]]) -> Sequence[tuple[str, Shape]]:

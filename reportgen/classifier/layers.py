@@ -204,15 +204,20 @@ def _reached(tried: Sequence[_Tried]) -> list[_Tried]:
 
 
 def _distinct(tried: Sequence[_Tried]) -> list[_Tried]:
-    """Return each map once, by the last activation that has it, or by what that one passes on."""
-    kept: list[_Tried] = []
+    """Return each map once: by what passes, no bare projection, and the last such activation."""
+    groups: list[list[_Tried]] = []
     for each in tried:
-        same = next((i for i, other in enumerate(kept) if _same_map(each, other)), None)
-        if same is None:
-            kept.append(each)
-        elif torch.equal(each.features, kept[same].features):
-            kept[same] = each
-    return kept
+        group = next((group for group in groups if _same_map(each, group[0])), None)
+        if group is None:
+            groups.append([each])
+        elif torch.equal(each.features, group[-1].features):
+            # What is only passed on is called after what made it.
+            group[-1] = each
+        else:
+            group.append(each)
+    # What is linear in the places, as a convolution of 1x1 and a projection without bias, has the
+    # map of what it reads.
+    return [min(group, key=lambda e: (not e.passes, e.reading.projection)) for group in groups]
 
 
 def _same_map(one: _Tried, other: _Tried) -> bool:

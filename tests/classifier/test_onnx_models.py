@@ -14,6 +14,7 @@ import torch
 from onnx import TensorProto, helper
 from onnx_toys import CLASSES, PLAIN, SIDE, Form, as_module, exported, toy, written
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from reportgen.classifier import onnx_conversion
 from reportgen.classifier.black_box import BlackBox, reason_of
@@ -229,6 +230,60 @@ def test_a_conversion_that_says_something_else_is_not_used(
     opened = open_model(written(tmp_path))
     assert "gives other outputs (they differ by" in reason_of(opened.network)
     agree(opened.network(noise()), as_module()(noise()).detach())
+
+
+class Chaotic(nn.Module):
+    """What pixels above a limit give hangs on the last digit; white noise has some above 1."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+        self.conv = nn.Conv2d(3, CLASSES, 5, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        chaos = (self.conv(F.relu(x - self.limit)) * 1e6).sin()
+        scores: Tensor = self.conv(x).mean((2, 3)) + chaos.mean((2, 3))
+        return scores
+
+
+def test_noise_that_rounding_decides_tells_nothing_of_a_conversion(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Chaotic(1.0)
+    opened = open_model(exported(network, noise(2), tmp_path / "white.onnx"))
+    assert not isinstance(opened.network, BlackBox)
+    agree(opened.network(noise()).detach(), network(noise()).detach())
+    everywhere = open_model(exported(Chaotic(0.0), noise(2), tmp_path / "all.onnx"))
+    assert "gives other outputs (they differ by" in reason_of(everywhere.network)
+
+
+class Standardised(nn.Module):
+    """Its convolution has weights that are standardised whenever it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(CLASSES, 3, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = self.weight.reshape(1, CLASSES, -1)
+        weight = F.batch_norm(flat, None, None, training=True).reshape_as(self.weight)
+        return F.conv2d(x, weight).relu().mean((2, 3))
+
+
+def test_weights_that_the_graph_computes_are_weights(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    network, path = Standardised(), tmp_path / "standardised.onnx"
+    exported(network, noise(2), path, do_constant_folding=False)
+    opened = open_model(path)
+    import onnx2torch  # which can only be imported beside this torch once a model was opened
+
+    with pytest.raises(NotImplementedError):
+        onnx2torch.convert(onnx.load(path))
+    assert not isinstance(opened.network, BlackBox)
+    assert sum(p.numel() for p in opened.network.parameters()) == network.weight.numel()
+    agree(opened.network(noise()).detach(), network(noise()).detach())
+    assert capfd.readouterr().err == ""
 
 
 def test_a_device_that_onnxruntime_has_not_is_refused(tmp_path: Path) -> None:
