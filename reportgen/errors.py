@@ -2,6 +2,7 @@
 
     ReportgenError            exit code
     |-- UsageError            2   an option, a name or a configuration that cannot be used
+    |   `-- MisfitError       2   an option that does not fit one picture of several
     |-- ModelError            3   a model that cannot be opened, recognised or explained
     |-- ImageError            4   a picture that cannot be read
     |-- OutputError           5   a report that cannot be written or rendered
@@ -25,6 +26,10 @@ class UsageError(ReportgenError):
     """An option, a name or a configuration that cannot be used as given."""
 
     exit_code = 2
+
+
+class MisfitError(UsageError):
+    """An option that can be used, but not with this picture."""
 
 
 class ModelError(ReportgenError):

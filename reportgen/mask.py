@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from reportgen.errors import ImageError, ReportgenError, UsageError
+from reportgen.errors import ImageError, MisfitError, ReportgenError, UsageError
 from reportgen.image import open_image
 
 LOSSLESS = ("PNG", "GIF", "BMP", "TIFF", "PPM")
@@ -39,11 +39,11 @@ def open_mask(given: str, size: tuple[int, int]) -> Image.Image:
     in a box when its centre is. In a picture with transparent parts the object is what is not
     wholly transparent; in a palette it is every index but 0 and, where there are others beside
     these two, 255 (void); in grey and in colour it is what is not black. Several objects in one
-    mask all count. Raises ImageError for a file, UsageError for boxes that cannot be used, also
-    where nothing or everything is the object.
+    mask all count. Raises ImageError for a file that cannot be used, UsageError for what are no
+    boxes, MisfitError for boxes that go beyond the picture, or mark nothing or all of it.
     """
     if _BOXES.fullmatch(given):
-        return _as_picture(_in_boxes(given, size), "the boxes", UsageError)
+        return _as_picture(_in_boxes(given, size), "the boxes", MisfitError)
     return _as_picture(_in_file(given, size), f"the mask {given!r}", ImageError)
 
 
@@ -108,8 +108,10 @@ def _box(text: str, size: tuple[int, int]) -> tuple[float, float, float, float]:
             f"number{'s' * (len(numbers) != 1)}; separate boxes with semicolons."
         )
     left, top, right, bottom = numbers
-    if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
-        raise UsageError(
+    ordered = 0 <= left < right and 0 <= top < bottom
+    if not (ordered and right <= size[0] and bottom <= size[1]):
+        refused = MisfitError if ordered else UsageError
+        raise refused(
             f"Expected a box with left < right and top < bottom inside the picture of {size[0]}x"
             f"{size[1]} pixels, not '{text}'; give it as left,top,right,bottom."
         )

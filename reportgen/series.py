@@ -19,7 +19,7 @@ from reportgen.classifier.metadata import Hints
 from reportgen.classifier.opened import Opened
 from reportgen.classifier.targets import check_single
 from reportgen.config import Config
-from reportgen.errors import ReportgenError, UsageError, failure_reason
+from reportgen.errors import MisfitError, ReportgenError, UsageError, failure_reason
 from reportgen.image import Picture
 from reportgen.mask import mask_for
 from reportgen.narrative.narration import Narrate, narrating
@@ -198,9 +198,9 @@ def _explain(walk: _Walk, contender: Ready, picture: Picture, config: Config, pl
         foreseen = _telling(walk, contender.key)
         report, arrays = report_on(contender.classifier, picture, config, foreseen=foreseen)
         report = walk.narrate(report, lambda stage: None)
-    except UsageError:
-        raise
     except Exception as error:  # one picture never costs the user the others
+        if isinstance(error, UsageError) and not isinstance(error, MisfitError):
+            raise
         _fail(walk, place.model_copy(update={"folder": ""}), failure_reason(error))
         return
     write_report(report, arrays, walk.stage / place.folder, walk.formats)

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from reportgen.errors import ImageError, ReportgenError, UsageError
+from reportgen.errors import ImageError, MisfitError, ReportgenError, UsageError
 from reportgen.image import open_image
 from reportgen.mask import mask_for, mask_source, open_mask
 
@@ -187,18 +187,27 @@ def test_a_pixel_is_in_a_box_when_its_centre_is() -> None:
         ("1;2,3,4,5", "has 1 number;"),
         ("1,2,3,4,5", "has 5 numbers"),
         ("-1,2,3,4", "inside the picture of 12x8 pixels"),
-        ("1,2,13,4", "inside the picture"),
-        ("1,2,3,9", "inside the picture"),
         ("3,2,3,4", "left < right"),
         ("1,4,3,4", "top < bottom"),
         ("3,4,1,2", "left < right"),
+    ],
+)
+def test_what_are_no_boxes(given: str, words: str) -> None:
+    assert words in refusal(given, UsageError)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("1,2,13,4", "inside the picture"),
+        ("1,2,3,9", "inside the picture"),
         ("1.6,1,2.4,2", "no pixel is marked"),
         ("0,0,12,8", "every pixel is marked"),
         ("0,0,6,8;6,0,12,8", "every pixel is marked"),
     ],
 )
-def test_boxes_that_cannot_be_used(given: str, words: str) -> None:
-    assert words in refusal(given, UsageError)
+def test_boxes_that_do_not_fit_the_picture(given: str, words: str) -> None:
+    assert words in refusal(given, MisfitError)
 
 
 def test_a_folder_holds_one_mask_a_picture(tmp_path: Path) -> None:

@@ -286,6 +286,16 @@ class TestMasks:
         assert [bool(entry.folder) for entry in found.entries] == [True, False]
         assert "b.png" in found.entries[1].reason
 
+    def test_boxes_that_misfit_one_picture_fail_it_alone(self, tmp_path: Path) -> None:
+        images = saved(tmp_path / "in", "a.png", "b.png")
+        Image.open(images[1]).crop((0, 0, 12, 12)).save(images[1])
+        found = run(images, tmp_path / "out", mask="6,4,16,12")
+        assert [bool(entry.folder) for entry in found.entries] == [True, False]
+        assert "inside the picture of 12x12 pixels" in found.entries[1].reason
+        with pytest.raises(UsageError, match="has 3 numbers"):
+            run(images, tmp_path / "other", mask="6,4,16")
+        assert not (tmp_path / "other").exists()
+
 
 class TestNames:
     def test_hostile_names_make_plain_folders_and_no_formulas(self, tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ from reportgen.errors import NotApplicable
 Shape = tuple[int, ...]
 _READ = 60
 _READ_OF_A_GRID = 12
-_MOST_NUMBERS = 2**23
+# So that the last grid of a large picture leaves room for those before it.
+_MOST_NUMBERS = 2**24
+_SHARING = 4
 # What mixes channels and goes on elsewhere: queries and keys, the inside of a perceptron. Beside it
 # stands the sum or the norm of the block, which holds what the block has found.
 _PROJECTIONS = frozenset(
@@ -211,16 +213,19 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 def _last(listed: Sequence[Listed]) -> Iterator[Listed]:
     """Yield the last activations of each grid, as far as they fit into memory together."""
-    most = max(_READ_OF_A_GRID, _READ // max(1, len({each.grids[0] for each in listed})))
-    counts: dict[Grid, int] = {}
-    numbers = 0
+    grids = len({each.grids[0] for each in listed})
+    most = max(_READ_OF_A_GRID, _READ // max(1, grids))
+    share = _MOST_NUMBERS // min(max(1, grids), _SHARING)
+    sizes: dict[Grid, list[int]] = {}
     for each in reversed(listed):
-        counts[each.grids[0]] = counts.get(each.grids[0], 0) + 1
-        numbers += prod(each.shape[1:])
-        if numbers > _MOST_NUMBERS and sum(counts.values()) > 1:
+        size, known = prod(each.shape[1:]), sizes.setdefault(each.grids[0], [])
+        if known and (len(known) == most or sum(known) + size > share):
+            continue
+        known.append(size)
+        numbers = sum(map(sum, sizes.values()))
+        if numbers > _MOST_NUMBERS and numbers > size:
             return
-        if counts[each.grids[0]] <= most:
-            yield each
+        yield each
 
 
 def _is_class_map(reading: Reading, target: int) -> bool:

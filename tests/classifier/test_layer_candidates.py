@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from toys import CLASSES, FORMATS, classified, pictures, seeded
 
-from reportgen.classifier.layer_candidates import Listed, list_activations
+from reportgen.classifier.grids import Grid
+from reportgen.classifier.layer_candidates import Listed, _last, list_activations
 from reportgen.classifier.taps import taps_of
 
 SHAPE = (3, 16, 16)
@@ -136,3 +137,22 @@ def test_a_map_is_known_by_the_norm_and_not_by_the_projection_behind_it(form: st
     assert gradient is not None and bool(gradient.any())
     assert float((found - network.norm(tokens).detach()).abs().max()) < 1e-6
     assert float((found - tokens).abs().max()) > 0.1
+
+
+def of(side: int, channels: int, count: int) -> list[Listed]:
+    grid = Grid(side, side, "channels first")
+    shape = (2, channels, side, side)
+    return [Listed(f"{side}.{i}", shape, (grid,)) for i in range(count)]
+
+
+def test_the_last_grid_of_a_large_picture_leaves_room_for_those_before() -> None:
+    # EfficientNet-B7 at 600 pixels.
+    found = [*of(300, 64, 9), *of(75, 480, 30), *of(38, 1344, 40), *of(19, 3840, 20)]
+    names = [each.name for each in _last(found)]
+    assert names == ["19.19", "19.18", "19.17", "38.39", "38.38", "75.29", "300.8"]
+
+
+def test_a_single_grid_has_all_the_room_and_one_activation_always_has() -> None:
+    assert len(list(_last(of(14, 768, 100)))) == 60
+    assert [each.name for each in _last(of(1024, 64, 3))] == ["1024.2"]
+    assert list(_last([])) == []
