@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from reportgen.classifier.black_box import without_gradients
 from reportgen.classifier.folding import Forward
 from reportgen.classifier.heads import Head
+from reportgen.classifier.lone_pictures import LonePictures
 from reportgen.classifier.memory import out_of_memory
 from reportgen.classifier.normalisation import Normalisation
 from reportgen.classifier.severed import whole
@@ -155,7 +156,7 @@ class Evaluator:
         does not depend on the activation.
         """
         batch = self.normalised(pixels)
-        pairs = [self._feature_gradient(part, tap, target) for part in self._chunks(batch)]
+        pairs = [self._feature_gradient(part, tap, target) for part in self._chunks(batch, True)]
         self.counter.forward += len(pixels)
         activation = torch.cat([activation for activation, _ in pairs])[: len(pixels)]
         gradients = [gradient for _, gradient in pairs if gradient is not None]
@@ -290,14 +291,17 @@ class Evaluator:
         return self.network, None
 
     def _outputs(self, run: Forward, batch: Tensor) -> Tensor:
-        parts = [self.head.read(run(part), len(part)) for part in self._chunks(batch)]
+        chunks = self._chunks(batch, batch.requires_grad)
+        parts = [self.head.read(run(part), len(part)) for part in chunks]
         self.counter.forward += len(batch)
         return _widened(torch.cat(parts)[: len(batch)])
 
-    def _chunks(self, batch: Tensor) -> tuple[Tensor, ...]:
+    def _chunks(self, batch: Tensor, graded: bool = False) -> tuple[Tensor, ...]:
         """Return the batch in pieces that the network accepts, the last one filled up."""
         if self._fixed_batch is None:
-            return (batch,)
+            # Inside a script, gradients of one picture alone cannot be put right.
+            scripted = graded and isinstance(self.network, torch.jit.ScriptModule)
+            return (_filled_up(batch, 2) if scripted and len(batch) == 1 else batch,)
         padding = -len(batch) % self._fixed_batch
         return torch.split(_filled_up(batch, len(batch) + padding), self._fixed_batch)
 
@@ -332,11 +336,12 @@ class Evaluator:
         """
         if self.refusal:
             raise without_gradients(self.refusal)
-        if self._is_whole:
-            yield
-            return
-        with whole():
-            yield
+        with LonePictures():
+            if self._is_whole:
+                yield
+                return
+            with whole():
+                yield
         self._is_whole = alone
 
     def _counted(self, output: Tensor) -> Tensor:

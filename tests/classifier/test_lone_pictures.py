@@ -1,0 +1,101 @@
+"""The gradient of one picture through batch normalisation between places and tokens."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from toys import CLASSES, FORMATS, classified, pictures, seeded
+
+SHAPE = (3, 16, 16)
+
+
+class Stem(nn.Module):
+    """A normalised map becomes tokens beside another; its gradient is laid out as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 4, 4)
+        self.norm = nn.BatchNorm2d(8)
+        self.mixed = nn.Linear(8, 8)
+        self.head = nn.Linear(8, CLASSES)
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        nn.init.normal_(self.norm.running_mean)
+        nn.init.uniform_(self.norm.running_var, 0.5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.read(self.norm(self.conv(x)))
+
+    def read(self, places: Tensor) -> Tensor:
+        tokens = places.flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(tokens.shape[0], -1, -1), tokens], 1)
+        scores: Tensor = self.head(self.mixed(tokens).tanh().mean(1))
+        return scores
+
+
+class Return(Stem):
+    """Tokens become a map, which is normalised."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.mixed(self.conv(x).flatten(2).transpose(1, 2))
+        places = self.norm(tokens.transpose(1, 2).unflatten(2, (4, 4)))
+        scores: Tensor = self.head(places.tanh().mean((2, 3)))
+        return scores
+
+
+class Instance(Stem):
+    """Each picture is normalised by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.InstanceNorm2d(8)
+
+
+def gradient(network: nn.Module, pixels: Tensor) -> Tensor:
+    """Return the gradient of the first class's score of the first picture, by that picture."""
+    leaf = pixels.clone().requires_grad_()
+    return torch.autograd.grad(network(leaf)[0, 0], leaf)[0][:1]
+
+
+def alike(a: Tensor, b: Tensor) -> bool:
+    return float((a - b).abs().max()) <= 1e-5 * float(b.abs().max())
+
+
+@pytest.mark.parametrize("make", [Stem, Return, Instance])
+def test_pytorch_computes_it_wrongly(make: type[Stem]) -> None:
+    # Once this fails, lone_pictures.py can go.
+    network, pixels = seeded(make).eval(), pictures(1, *SHAPE)
+    assert not alike(gradient(network, pixels), gradient(network, pixels.repeat(2, 1, 1, 1)))
+
+
+# PyTorch does not trace instance normalisation of batches without a warning.
+CASES = [(make, form) for make in (Stem, Return) for form in FORMATS]
+CASES += [(Instance, form) for form in ("eager", "scripted", "exported", "symbolic")]
+
+
+@pytest.mark.parametrize(("make", "form"), CASES)
+def test_it_is_that_of_the_picture_in_a_larger_batch(make: type[Stem], form: str) -> None:
+    network, pixels = seeded(make).eval(), pictures(1, *SHAPE)
+    known = gradient(network, pixels.repeat(2, 1, 1, 1))
+    with classified(FORMATS[form](network, SHAPE), SHAPE) as classifier:
+        assert alike(gradient(classifier.evaluator.scores, pixels), known)
+
+
+def test_it_is_right_where_only_one_picture_is_taken() -> None:
+    network, pixels = seeded(Stem).eval(), pictures(1, *SHAPE)
+    known = gradient(network, pixels.repeat(2, 1, 1, 1))
+    module = torch.export.export(network, (pixels,)).module(check_guards=False)
+    alone = torch.fx.GraphModule(module, module.graph)
+    with classified(alone, SHAPE, fixed_batch=1) as classifier:
+        assert alike(gradient(classifier.evaluator.scores, pixels), known)
+
+
+@pytest.mark.parametrize("form", ["eager", "symbolic", "exported"])
+def test_that_by_an_activation_is_right_too(form: str) -> None:
+    network, pixels = seeded(Stem).eval(), pictures(1, *SHAPE)
+    places = network.conv(pixels.repeat(2, 1, 1, 1)).detach().requires_grad_()
+    known = torch.autograd.grad(network.read(network.norm(places))[0, 0], places)[0][:1]
+    with classified(FORMATS[form](network, SHAPE), SHAPE) as classifier:
+        layer = classifier.feature_layer(pixels[0], 0, "conv")
+        _, found = classifier.evaluator.feature_gradients(pixels, layer, 0)
+    assert found is not None and alike(found, known)
