@@ -302,10 +302,17 @@ def _one(group: str, name: str, asked: Asked) -> list[Row]:
     return run(case, replace(asked, formats=formats))
 
 
+def group(name: str) -> str:
+    """Return the name of a group; with ``choices``, argparse takes no empty list."""
+    if name not in GROUPS:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(GROUPS)}")
+    return name
+
+
 def main() -> None:
     """Run what the rows lack, and write the table of all rows."""
     parser = argparse.ArgumentParser(description="What opens, with no flag.")
-    parser.add_argument("groups", nargs="*", choices=GROUPS)
+    parser.add_argument("groups", nargs="*", type=group, help=", ".join(GROUPS))
     parser.add_argument("--formats", default=",".join(FORMATS))
     parser.add_argument("--names", default="", help="only these networks")
     parser.add_argument("--image")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from coverage_cases import SEED, Case, Scores, calibrated, cases, input_shape
-from coverage_run import GROUPS, pictures, words
+from coverage_run import GROUPS, group, pictures, words
 from machine import this_machine
 from torch import Tensor, nn
 
@@ -107,8 +107,8 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     left = [each.name for each in made if each.ours > _RIGHT]
     yield (
         "Random weights, batch statistics of four parts of a photograph, one picture, float64, "
-        "CPU. The error is that of the derivative along a random direction, relative to the nearest "
-        f"of three differences of scores. Of {len(made)} networks PyTorch's own gradient is off by "
+        "CPU. The error is that of the derivative along a random direction, relative to the "
+        f"nearest of three differences of scores. Of {len(made)} networks PyTorch's own is off by "
         f"more than {_RIGHT:.0%} for {len(wrong)} ({', '.join(wrong) or 'none'}), the gradient as "
         f"reportgen takes it for {len(left)} ({', '.join(left) or 'none'})."
     )
@@ -121,14 +121,14 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 def main() -> None:
     """Run all networks, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("groups", nargs="*", choices=GROUPS)
+    parser.add_argument("groups", nargs="*", type=group, help=", ".join(GROUPS))
     parser.add_argument("--largest", type=float, default=100, help="millions of parameters")
     parser.add_argument("--assets", type=Path, default=os.environ.get("REPORTGEN_ASSETS"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gradients.md"))
     given = parser.parse_args()
     rows = []
-    for group in given.groups or GROUPS:
-        for case in cases(group, given.assets):
+    for name in given.groups or GROUPS:
+        for case in cases(name, given.assets):
             started = time.perf_counter()
             rows.append(row(case, given.largest))
             print(rows[-1].cells, f"{time.perf_counter() - started:.0f} s", flush=True)
