@@ -16,6 +16,7 @@ from reportgen.classifier.derivatives import cause
 from reportgen.classifier.evaluator import Evaluator
 from reportgen.classifier.kept_tensors import room_to_keep
 from reportgen.classifier.layers import FeatureLayer
+from reportgen.classifier.lone_pictures import misread
 from reportgen.classifier.memory import (
     Footprint,
     available_memory,
@@ -239,7 +240,7 @@ def _layer(classifier: Classifier, asked: Asked) -> tuple[int, Work]:
 def _footprint(classifier: Classifier) -> tuple[Footprint, str]:
     """Return what passes need, and why none with gradients can be made, "" where one can."""
     try:
-        return _measured(classifier), ""
+        return _measured(classifier), _misread(classifier)
     except Severed as error:
         refusal = str(error)
     except NotApplicable:
@@ -253,6 +254,26 @@ def _footprint(classifier: Classifier) -> tuple[Footprint, str]:
             raise
         said = _too_large(classifier, "without")
     raise ModelError(f"{said[0].upper()}{said[1:]}.")
+
+
+def _misread(classifier: Classifier) -> str:
+    """Return why there is no right gradient of a script that takes one picture, "" where one is."""
+    evaluator = classifier.evaluator
+    script = isinstance(evaluator.network, torch.jit.ScriptModule)
+    if not script or evaluator.fixed_batch != 1 or classifier.device.type != "cpu":
+        return ""
+    if not misread(evaluator.scores, _blank(classifier, 1)):
+        return ""
+    return (
+        "PyTorch computes the gradient of batch normalisation wrongly for one picture in the "
+        "layout that this TorchScript network has, and it takes no other number; save it as .pt2 "
+        "or as a state dict, or trace it so that it takes several pictures"
+    )
+
+
+def _blank(classifier: Classifier, count: int) -> Tensor:
+    used = classifier.record.preprocessing
+    return torch.zeros(count, used.channels, *used.crop, device=classifier.device)
 
 
 def _too_large(classifier: Classifier, way: str) -> str:
@@ -271,14 +292,13 @@ def _measured(classifier: Classifier, graded: bool = True) -> Footprint:
         raise NotApplicable(
             f"the memory of a pass cannot be measured, because {evaluator.network.reason}"
         )
-    shape = (classifier.record.preprocessing.channels, *classifier.record.preprocessing.crop)
     fixed = evaluator.fixed_batch
     copies = (evaluator.copies.folded, evaluator.copies.reduced)
     weights = weight_bytes(evaluator.network)
     weights += sum(weight_bytes(c) for c in copies if isinstance(c, torch.nn.Module))
 
     def of(count: int) -> Footprint:
-        pixels = torch.zeros(count, *shape, device=classifier.device)
+        pixels = _blank(classifier, count)
         with room_to_keep(classifier.device):
             return footprint(evaluator.raw, pixels, weights, fixed is not None, graded)
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import CLASSES, FORMATS, classified, pictures, seeded
+from toys import CLASSES, FORMATS, classified, hints, pictures, seeded
+
+from reportgen.classifier.classifier import classifier_from
+from reportgen.classifier.loading import open_model
+from reportgen.config import Config
+from reportgen.preflight import fitted
 
 SHAPE = (3, 16, 16)
 
@@ -99,3 +106,32 @@ def test_that_by_an_activation_is_right_too(form: str) -> None:
         layer = classifier.feature_layer(pixels[0], 0, "conv")
         _, found = classifier.evaluator.feature_gradients(pixels, layer, 0)
     assert found is not None and alike(found, known)
+
+
+class One(Stem):
+    """A network whose trace takes one picture alone."""
+
+    def read(self, places: Tensor) -> Tensor:
+        return super().read(places.reshape(1, 8, 4, 4))
+
+
+class OneConvolved(One):
+    """The same without tokens."""
+
+    def read(self, places: Tensor) -> Tensor:
+        scores: Tensor = self.head(places.reshape(1, 8, 16).tanh().mean(2))
+        return scores
+
+
+@pytest.mark.parametrize(("make", "refused"), [(One, True), (OneConvolved, False)])
+def test_a_script_of_one_picture_alone_is_refused_where_it_is_wrong(
+    make: type[Stem], refused: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "one.pt"
+    FORMATS["traced"](seeded(make).eval(), SHAPE).save(path)
+    config = Config(device="cpu")
+    with classifier_from(open_model(path), hints(SHAPE, None), config) as classifier:
+        reason = fitted(classifier, config).record.predictions_only
+        assert classifier.evaluator.fixed_batch == 1
+    assert ("gradient of batch normalisation wrongly" in reason) is refused
+    assert bool(reason) is refused
