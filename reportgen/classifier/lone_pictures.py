@@ -1,7 +1,7 @@
 """Gradients of batch normalisation for one picture, which PyTorch computes wrongly on the CPU.
 
-Of a batch of one, the stride from picture to picture means nothing, and may be anything: after
-``flatten(2).transpose(1, 2)`` the gradient comes back so. PyTorch 2.13 then takes the values of one
+Of a batch of one, the stride from picture to picture means nothing, and may be anything: from
+tokens beside a class token the gradient comes back so. PyTorch 2.13 then takes the values of one
 layout for those of another, and says nothing (seen in 2.13.0; forward passes are right, and so are
 larger batches). Tensors whose strides say what they are do not meet the fault. Inside a script
 nothing can be put right: several pictures are run instead of one, or, where it takes one alone, no
@@ -10,7 +10,7 @@ gradient is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ _NAMES = frozenset(
 
 
 class LonePictures(TorchFunctionMode):
-    """Gives batch normalisation, and its gradient, one picture in a layout that is clear."""
+    """Gives batch normalisation, and its gradient, pictures in a layout that is clear."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(getattr(func, "__name__", "")).partition(".")[0]
@@ -63,6 +63,19 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _clear(tensor: Tensor) -> Tensor:
-    """Return the tensor, or a copy where it is of one picture and its strides do not show it."""
-    clear = tensor.shape[0] != 1 or tensor.stride(0) == tensor.numel()
-    return tensor if clear else tensor.clone(memory_format=torch.contiguous_format)
+    """Return the tensor, or a copy where a side of 1 has a stride that neither layout gives it."""
+    if 1 not in tensor.shape:
+        return tensor
+    plain, last = range(tensor.dim()), (0, *range(2, tensor.dim()), 1)
+    known = (_strides(tensor, order) for order in (plain, last))
+    copy = tensor.stride() not in known
+    return tensor.clone(memory_format=torch.contiguous_format) if copy else tensor
+
+
+def _strides(tensor: Tensor, order: Sequence[int]) -> tuple[int, ...]:
+    """Return the strides of a dense tensor of this shape whose sides lie in memory in an order."""
+    strides, step = [0] * tensor.dim(), 1
+    for side in reversed(order):
+        strides[side] = step
+        step *= tensor.shape[side]
+    return tuple(strides)

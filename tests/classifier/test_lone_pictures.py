@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings, strategies
 from torch import Tensor, nn
 from toys import CLASSES, FORMATS, classified, hints, pictures, seeded
 
 from reportgen.classifier.classifier import classifier_from
 from reportgen.classifier.loading import open_model
+from reportgen.classifier.lone_pictures import LonePictures
 from reportgen.config import Config
 from reportgen.preflight import fitted
 
@@ -62,6 +65,50 @@ def gradient(network: nn.Module, pixels: Tensor) -> Tensor:
     """Return the gradient of the first class's score of the first picture, by that picture."""
     leaf = pixels.clone().requires_grad_()
     return torch.autograd.grad(network(leaf)[0, 0], leaf)[0][:1]
+
+
+def _with_token(values: Tensor) -> Tensor:
+    """Return values (n, C, h, w) as a view of tokens behind another."""
+    behind = torch.zeros(len(values), 1, values.shape[1])
+    tokens = torch.cat([behind, values.flatten(2).transpose(1, 2)], 1)
+    return tokens[:, 1:].permute(0, 2, 1).view(values.shape)
+
+
+LAYOUTS: Sequence[Callable[[Tensor], Tensor]] = (
+    lambda values: values.contiguous(),
+    lambda values: values.contiguous(memory_format=torch.channels_last),
+    lambda values: values.permute(2, 0, 3, 1).contiguous().permute(1, 3, 0, 2),
+    lambda values: torch.cat([values, values], 1)[:, values.shape[1] :],
+    _with_token,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    batch=strategies.integers(1, 3),
+    channels=strategies.sampled_from((1, 2, 8, 19)),
+    sides=strategies.sampled_from(((1, 1), (1, 5), (5, 1), (3, 4))),
+    layouts=strategies.tuples(*[strategies.sampled_from(LAYOUTS)] * 2),
+    seed=strategies.integers(0, 99),
+)
+def test_no_layout_is_misread(
+    batch: int,
+    channels: int,
+    sides: tuple[int, int],
+    layouts: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]],
+    seed: int,
+) -> None:
+    torch.manual_seed(seed)
+    norm = nn.BatchNorm2d(channels).eval()
+    nn.init.normal_(norm.running_mean)
+    nn.init.uniform_(norm.running_var, 0.5, 2)
+    values, wanted = torch.randn(2, batch, channels, *sides)
+    leaf = layouts[0](values).detach().requires_grad_()
+    with LonePictures():
+        output = norm(leaf)
+    found = torch.autograd.grad(output, leaf, layouts[1](wanted))[0]
+    scale = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
+    assert alike(found, wanted * scale[:, None, None])
 
 
 def alike(a: Tensor, b: Tensor) -> bool:
