@@ -111,9 +111,9 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     left = [each.name for each in made if each.ours > _RIGHT]
     yield (
         "Random weights (those of the assets are real), batch statistics of four parts of a "
-        "photograph, one of these with a little noise, float64, CPU. The error is that of the derivative along a "
-        "random direction, relative to the nearest of three differences of scores. Of "
-        f"{len(made)} networks PyTorch's own gradient is off by "
+        "photograph, one of these with a little noise, float64, CPU. The error is that of the "
+        "derivative along a random direction, relative to the nearest of three differences of "
+        f"scores. Of {len(made)} networks PyTorch's own gradient is off by "
         f"more than {_RIGHT:.0%} for {len(wrong)} ({', '.join(wrong) or 'none'}), the gradient as "
         f"reportgen takes it for {len(left)} ({', '.join(left) or 'none'})."
     )
