@@ -76,9 +76,10 @@ def errors(network: nn.Module, picture: Tensor) -> tuple[float, float]:
         target = int(network(picture)[0].argmax())
     direction = torch.randn_like(picture)
     known = [_slope(network, picture, direction, target, step) for step in _STEPS]
-    return _error(network, picture, direction, target, known), _error(
-        network, picture, direction, target, known, lone=True
+    plain, ours = (
+        _error(network, picture, direction, target, known, lone) for lone in (False, True)
     )
+    return plain, ours
 
 
 def _slope(
@@ -95,7 +96,7 @@ def _error(
     direction: Tensor,
     target: int,
     known: Sequence[float],
-    lone: bool = False,
+    lone: bool,
 ) -> float:
     leaf = picture.clone().requires_grad_()
     with LonePictures() if lone else nullcontext():

@@ -3,9 +3,9 @@
 Of a batch of one, the stride from picture to picture means nothing, and may be anything: from
 tokens beside a class token the gradient comes back so. PyTorch 2.13 then takes the values of one
 layout for those of another, and says nothing (seen in 2.13.0; forward passes are right, and so are
-larger batches). Tensors whose strides say what they are do not meet the fault. Inside a script
-nothing can be put right: several pictures are run instead of one, or, where it takes one alone, no
-gradient is made.
+larger batches of maps with several rows and columns). Tensors whose strides say what they are do
+not meet the fault. Inside a script nothing can be put right: several pictures are run instead of
+one, or, where it takes one alone, no gradient is made.
 """
 
 from __future__ import annotations
