@@ -65,7 +65,8 @@ def converted(graph: Graph, reference: Run) -> Converted:
         raise NotApplicable(f"what onnx2torch makes of it does not run ({_first(error)})") from None
     difference = max(differences)
     if not difference <= _ROUNDING:
-        told = [d for d, b in zip(differences, batches, strict=True) if _tells(network, b)]
+        both = zip(differences, batches, strict=True)
+        told = [d for d, batch in both if d <= _ROUNDING or _tells(network, batch)]
         difference = max(told, default=difference)
     if not difference <= _ROUNDING:
         raise NotApplicable(
