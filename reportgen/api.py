@@ -21,6 +21,7 @@ from reportgen.classifier.callables import open_function
 from reportgen.classifier.loading import open_model
 from reportgen.classifier.metadata import Hints, combine
 from reportgen.classifier.opened import Opened
+from reportgen.classifier.preprocessing import place_back
 from reportgen.classifier.sidecar import flag_hints, sidecar_hints
 from reportgen.config import Config, load_config
 from reportgen.errors import ImageError, ModelError, UsageError
@@ -78,6 +79,19 @@ class Explanation:
         """
         with speaking(self.report.language, self.templates):
             return write_alone(self.report, self.arrays, Path(directory), formats, require_pdf=True)
+
+    def on_picture(self, method: str) -> NDArray[np.float32]:
+        """Return the map of a method on the grid of the picture, NaN where the network saw nothing.
+
+        The result is (height, width) of the picture, upright, interpolated bilinearly. Raises
+        UsageError where the report has no map of ``method``.
+        """
+        maps = {one.method: one.array for one in self.report.attributions}
+        if method not in maps:
+            named = ", ".join(maps) or "none"
+            raise UsageError(f"The report has no map of '{method}'; its maps: {named}.")
+        image = self.report.image
+        return place_back(self.arrays[maps[method]], image.crop, (image.width, image.height))
 
     def _repr_html_(self) -> str:
         # In a frame of its own, so that the report's style stays out of the notebook's.

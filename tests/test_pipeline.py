@@ -241,6 +241,36 @@ def test_one_channel_and_not_square() -> None:
     assert "Grad-CAM" in explanation._repr_html_()
 
 
+class Dark(nn.Module):
+    """Scores the red and the green of the picture: both are 0 where it is black."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return pictures[:, :2].mean((2, 3)) * 20
+
+
+def test_a_map_lies_on_the_picture_where_the_network_looked() -> None:
+    picture = np.zeros((60, 160, 3), np.uint8)
+    picture[10:20, 100:120, 0] = 255
+    options = {
+        "methods": "integrated-gradients",
+        "metrics": "",
+        "ig_baseline": "black",
+        "size": "40",
+        "mean": "0,0,0",
+        "std": "1,1,1",
+    }
+    explanation = reportgen.explain(Dark(), picture, options)
+    placed = explanation.on_picture("integrated-gradients")
+    assert (placed.shape, placed.dtype) == ((60, 160), np.float32)
+    assert np.isnan(placed[:, :50]).all()
+    assert np.isnan(placed[:, 110:]).all()
+    assert np.isfinite(placed[:, 50:110]).all()
+    rows, columns = np.nonzero(placed > np.nanmax(placed) / 2)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 19, 100, 109)
+    with pytest.raises(UsageError, match="no map of 'gradcam'; its maps: integrated-gradients"):
+        explanation.on_picture("gradcam")
+
+
 def test_options_are_checked_once() -> None:
     with pytest.raises(UsageError, match="lime_samples"):
         reportgen.explain(MODEL, PICTURE, {"lime_samples": 0})

@@ -95,19 +95,16 @@ def prepare_mask(mask: Image.Image, preprocessing: Preprocessing) -> Tensor:
     return torch.from_numpy(np.array(seen)) > 0
 
 
-def place_back(
-    saliency: NDArray[Any], crop: Box, size: tuple[int, int], limit: int | None = None
-) -> NDArray[np.float32]:
+def place_back(saliency: NDArray[Any], crop: Box, size: tuple[int, int]) -> NDArray[np.float32]:
     """Return a map of what the network sees on the grid of the picture, NaN outside the crop.
 
     ``saliency`` is (H, W) over ``crop``, in pixels of a picture of ``size`` (width, height). The
-    result is float32 (height, width) of ``display_size(size, limit)``, interpolated bilinearly
-    between pixel centres and held constant from the outermost centres to the edge.
+    result is float32 (height, width), interpolated bilinearly between pixel centres and held
+    constant from the outermost centres to the edge.
     """
-    columns, rows = display_size(size, limit)
-    shown = _rescaled(crop, size, (columns, rows))
-    down = _Axis(saliency.shape[0], shown.top, shown.bottom, rows)
-    across = _Axis(saliency.shape[1], shown.left, shown.right, columns)
+    columns, rows = size
+    down = _Axis(saliency.shape[0], crop.top, crop.bottom, rows)
+    across = _Axis(saliency.shape[1], crop.left, crop.right, columns)
     placed: NDArray[np.float32] = affine_transform(
         np.asarray(saliency, dtype=np.float32),
         np.diag([down.step, across.step]),
