@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from reportgen.errors import NotApplicable
 from reportgen.metrics.base import HIGHER, LOWER, Arrays, Context, Measured, Metric, Plan
 from reportgen.metrics.curves import (
     Curves,
@@ -74,8 +73,7 @@ def least_relevant_first(insertion: Curves) -> Curves:
 
 
 def _measure(context: Context) -> Measured:
-    if not context.maps:
-        raise NotApplicable("there is no map to put to the test")
+    context.require_maps()
     kind = context.config.deletion_baseline
     curves = {
         "aopc_morf": context.once(deletion_curves, kind),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from reportgen.classifier.classifier import Classifier
 from reportgen.config import Config
+from reportgen.errors import NotApplicable
 from reportgen.metrics.shared import Shared
 from reportgen.records import Card, Direction, Measurement, Prediction, Skipped
 from reportgen.work import Size, Work
@@ -48,6 +49,11 @@ class Context:
         ``make`` is a module's function, so that every metric that asks for it asks for the same.
         """
         return self.shared.once(make, self, *arguments)
+
+    def require_maps(self) -> None:
+        """Raise NotApplicable where no method has made a map."""
+        if not self.maps:
+            raise NotApplicable("there is no map to put to the test")
 
 
 @dataclass(frozen=True)

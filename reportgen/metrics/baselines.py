@@ -8,7 +8,6 @@ import numpy as np
 from pydantic import JsonValue
 
 from reportgen.config import Baseline
-from reportgen.errors import NotApplicable
 from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric, Plan
 from reportgen.metrics.curves import Values, deletion_curves, deletion_work
 from reportgen.metrics.scores import measurement
@@ -63,8 +62,7 @@ def places(areas: Mapping[str, float]) -> Mapping[str, int]:
 
 
 def _measure(context: Context) -> Measured:
-    if not context.maps:
-        raise NotApplicable("there is no map to put to the test")
+    context.require_maps()
     found = {kind: context.once(deletion_curves, kind) for kind in KINDS}
     areas = {
         subject: np.stack([curves.areas(subject) for curves in found.values()], axis=1)

@@ -8,7 +8,6 @@ import numpy as np
 from pydantic import JsonValue
 from torch import Tensor
 
-from reportgen.errors import NotApplicable
 from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric, Plan
 from reportgen.metrics.curves import (
     Values,
@@ -103,8 +102,7 @@ def changes(whole: float, shown: Values) -> Mapping[str, Values]:
 
 
 def _measure(context: Context) -> Measured:
-    if not context.maps:
-        raise NotApplicable("there is no map to put to the test")
+    context.require_maps()
     masks = highlighted(every_map(context))
     shown = target_probabilities(
         context, len(masks), lambda start, stop: context.pixels * masks[start:stop, None]

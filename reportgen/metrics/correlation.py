@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 from torch import Tensor
 
-from reportgen.errors import NotApplicable
 from reportgen.metrics.base import HIGHER, Context, Measured, Metric, Plan
 from reportgen.metrics.curves import Values, by_subject, every_map, filled, target_probabilities
 from reportgen.metrics.scores import measurement
@@ -164,8 +163,7 @@ def fisher_interval(correlation: float, samples: int) -> tuple[float, float]:
 
 
 def _measure(context: Context) -> Measured:
-    if not context.maps:
-        raise NotApplicable("there is no map to put to the test")
+    context.require_maps()
     rows: list[Measurement] = []
     for parts in QUANTITIES:
         rows.extend(_rows(context, parts))

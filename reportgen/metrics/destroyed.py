@@ -135,12 +135,6 @@ def measured(
     )
 
 
-def require_maps(context: Context) -> None:
-    """Raise NotApplicable where no method has made a map."""
-    if not context.maps:
-        raise NotApplicable("there is no map to compare with that of a destroyed model")
-
-
 def destroyed_work(plan: Plan) -> Mapping[str, Work]:
     """Return the work of ``destroyed_maps``, with that of the maps they are compared with."""
     if not plan.methods:

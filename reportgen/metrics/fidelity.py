@@ -8,7 +8,6 @@ import numpy as np
 from pydantic import JsonValue
 
 from reportgen.config import Baseline
-from reportgen.errors import NotApplicable
 from reportgen.facts import LITTLE_CHANGE
 from reportgen.metrics.base import HIGHER, LOWER, Context, Measured, Metric, Plan
 from reportgen.metrics.curves import (
@@ -84,8 +83,7 @@ def _insertion(context: Context) -> Measured:
 def _measured(
     context: Context, card: Card, run: Callable[[Context, Baseline], Curves], kind: Baseline
 ) -> Measured:
-    if not context.maps:
-        raise NotApplicable("there is no map to put to the test")
+    context.require_maps()
     curves = context.once(run, kind)
     settings = curve_settings(context, kind)
     measurements = [

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 from torch import Tensor
 
-from reportgen.errors import NotApplicable
 from reportgen.metrics.base import LOWER, Context, Measured, Metric, Plan
 from reportgen.metrics.curves import Values, by_subject, every_map, filled, subjects
 from reportgen.metrics.scores import measurement
@@ -156,8 +155,7 @@ def fit(sums: Values, falls: Values, weights: Values | None = None) -> Fit:
 
 
 def _measure(context: Context) -> Measured:
-    if not context.maps:
-        raise NotApplicable("there is no map to put to the test")
+    context.require_maps()
     sample = context.once(removals)
     sums = square_sums(every_map(context), sample.squares)
     found = fit(sums, sample.falls)

@@ -26,7 +26,6 @@ from reportgen.metrics.destroyed import (
     destroyed_work,
     measured,
     redrawn_work,
-    require_maps,
     weight_stages,
 )
 from reportgen.metrics.repeats import each_method, own_map
@@ -156,7 +155,7 @@ EMPRT = Card(
 
 
 def _randomisation(context: Context) -> Measured:
-    require_maps(context)
+    context.require_maps()
     context.once(destroyed_maps)
     return each_method(context, RANDOMISATION.key, context.maps, _similarities)
 
@@ -195,7 +194,7 @@ def verdict(flat: bool, signed: Compared, strength: Compared) -> str:
 
 
 def _cascading(context: Context) -> Measured:
-    require_maps(context)
+    context.require_maps()
     context.once(cascades)
     return each_method(context, CASCADING.key, context.maps, _cascaded)
 
@@ -257,7 +256,7 @@ def _titles(context: Context, quantity: Quantity) -> list[JsonValue]:
 
 
 def _emprt(context: Context) -> Measured:
-    require_maps(context)
+    context.require_maps()
     context.once(destroyed_maps)
     return each_method(context, EMPRT.key, context.maps, _gain)
 

@@ -10,7 +10,6 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from reportgen.config import split_names
-from reportgen.errors import NotApplicable
 from reportgen.metrics.base import HIGHER, LOWER, Arrays, Context, Measured, Metric, Plan
 from reportgen.metrics.curves import Values, by_subject, map_count, ranks, target_probabilities
 from reportgen.metrics.scores import measurement
@@ -60,8 +59,7 @@ def shares_of(text: str) -> tuple[float, ...]:
 
 
 def _measure(context: Context) -> Measured:
-    if not context.maps:
-        raise NotApplicable("there is no map to put to the test")
+    context.require_maps()
     shares = shares_of(context.config.road_shares)
     order = context.once(ranks)
     last = order.shape[1] - 1

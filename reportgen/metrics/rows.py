@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 from torch import Tensor
 
-from reportgen.errors import NotApplicable
 from reportgen.metrics.base import Context
 from reportgen.metrics.curves import every_map, subjects
 from reportgen.metrics.yardstick import NULL, placed
@@ -39,8 +38,7 @@ def stacked(context: Context) -> Tensor:
     On the CPU: on a GPU the order of sums, and their last digits, change from run to run. Raises
     NotApplicable where no method has a map.
     """
-    if not context.maps:
-        raise NotApplicable("there is no map to put to the test")
+    context.require_maps()
     return every_map(context).cpu().double()
 
 
