@@ -8,6 +8,7 @@ known.
 The first table says on which share of the held-out pictures more of the map lies in the mask than
 the mask's share of the picture, for the layer chosen and for the best of the other candidates. The
 second says what a report on one picture says of its layer, and how often the map shown is right.
+The third says how often the maps of methods that need no layer are.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,10 +30,14 @@ TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "classifier")]
 
 import test_right_layer as proof  # noqa: E402
+from toys import request  # noqa: E402
 
+from reportgen.attribution import METHODS  # noqa: E402
 from reportgen.classifier.classifier import Classifier  # noqa: E402
 from reportgen.classifier.grids import Grid  # noqa: E402
 from reportgen.classifier.taps import Taps, taps_of  # noqa: E402
+from reportgen.config import Config  # noqa: E402
+from reportgen.errors import NotApplicable  # noqa: E402
 from reportgen.layer_records import LayerCandidate  # noqa: E402
 
 _HEADS = (
@@ -44,6 +50,14 @@ _HEADS_OF_ONE = (
     "network", "pictures asked about", *(f"{each} (above floor)" for each in _OUTCOMES[:2]),
     _OUTCOMES[2],
 )  # fmt: skip
+_OTHERS = (
+    "attention-rollout", "attention-relevance", "integrated-gradients", "saliency", "occlusion",
+)  # fmt: skip
+_OF_OTHERS = (
+    "Methods that need no layer: the share of held-out pictures of whose map, where it is "
+    "positive, more lies in the mask than the mask's share of the picture."
+)
+_HEADS_OF_OTHERS = ("network", "pictures", *_OTHERS)
 
 
 class ClassToken(proof.Transformer):
@@ -74,10 +88,11 @@ class Hit:
 
 
 Told = Counter[tuple[str, bool]]
+Above = Mapping[str, Sequence[bool]]
 
 
-def row(kind: str, seed: int) -> tuple[str, Told]:
-    """Return the row of the table for one kind of network and one seed, and what reports say."""
+def row(kind: str, seed: int) -> tuple[str, Told, Above]:
+    """Return the row of the table for one kind and seed, what reports say, and other methods."""
     like, other = KINDS[kind]
     make, height, width = proof.SIZES[like]
     network = proof.train(other or make, height, width, seed)
@@ -89,6 +104,7 @@ def row(kind: str, seed: int) -> tuple[str, Told]:
         taps.shapes(classifier.evaluator.normalised(pixels[:2]))
         hits = {c.name: hit(classifier, taps, c, held_out) for c in choice.candidates}
         told = one_by_one(classifier, taps, held_out)
+        others = others_above(classifier, held_out)
     accuracy = float((found == classes).float().mean())
     chosen = choice.candidate(choice.chosen)
     own = hits.pop(choice.chosen, None)
@@ -101,7 +117,7 @@ def row(kind: str, seed: int) -> tuple[str, Told]:
     else:
         cells += [f"none: {choice.reason}", "", "", "", ""]
     cells += [best, f"{hits[best].pictures:.2f}"] if best else ["", ""]
-    return f"| {' | '.join(cells)} |", told
+    return f"| {' | '.join(cells)} |", told, others
 
 
 def outcome_of(candidate: LayerCandidate) -> str:
@@ -127,6 +143,29 @@ def one_by_one(classifier: Classifier, taps: Taps, held_out: tuple[Tensor, Tenso
             found = hit(classifier, taps, chosen, (one[0], one[1], one[2]))
             told[outcome_of(chosen), found.pictures > 0] += 1
     return told
+
+
+def others_above(classifier: Classifier, held_out: tuple[Tensor, Tensor, Tensor]) -> Above:
+    """Return, for each other method that applies, which pictures' maps are above the floor."""
+    above: dict[str, list[bool]] = {}
+    for name in _OTHERS:
+        for target in range(proof.CLASSES):
+            pixels, _, masks = (each[held_out[1] == target] for each in held_out)
+            with suppress(NotApplicable):
+                asked = request(classifier, pixels, target, Config(device="cpu", occlusion_cells=8))
+                maps = METHODS[name].explain(asked).maps.clamp_min(0)
+                shares = (maps * masks).sum((1, 2)) / maps.sum((1, 2)).clamp_min(1e-12)
+                better = shares > masks.float().mean((1, 2))
+                above.setdefault(name, []).extend(better.tolist())
+    return above
+
+
+def row_of_others(kind: str, found: Sequence[Above]) -> str:
+    """Return the row on methods that need no layer, for all networks of a kind."""
+    sums = [[each for above in found for each in above.get(name, ())] for name in _OTHERS]
+    cells = [kind, str(len(found) * proof.HELD_OUT)]
+    cells += [f"{sum(all_) / len(all_):.2f}" if all_ else "does not apply" for all_ in sums]
+    return f"| {' | '.join(cells)} |"
 
 
 def row_of_one(kind: str, told: Told) -> str:
@@ -172,14 +211,18 @@ def main() -> None:
     parts += [*this_machine(torch.device("cpu")).lines(), "", *_intro(), ""]
     parts += _header(_HEADS)
     of_one: dict[str, Told] = {kind: Counter() for kind in KINDS}
+    of_others: dict[str, list[Above]] = {kind: [] for kind in KINDS}
     for kind in KINDS:
         for seed in range(given.seeds):
-            line, told = row(kind, seed)
+            line, told, others = row(kind, seed)
             of_one[kind].update(told)
+            of_others[kind].append(others)
             parts.append(line)
             print(line, flush=True)
     parts += ["", *_between(), "", *_header(_HEADS_OF_ONE)]
     parts += [row_of_one(kind, told) for kind, told in of_one.items()]
+    parts += ["", _OF_OTHERS, "", *_header(_HEADS_OF_OTHERS)]
+    parts += [row_of_others(kind, found) for kind, found in of_others.items()]
     given.out.write_text("\n".join(parts) + "\n", encoding="utf-8")
 
 

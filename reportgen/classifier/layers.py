@@ -42,6 +42,7 @@ from reportgen.layer_records import LayerCandidate, LayerCheck, LayerChoice, Out
 _COMPARED = 4
 _LISTED = 20
 _NONE = "no layer gives a feature map that lies over the picture and receives a gradient"
+_WITHOUT_LAYER = "; attention-rollout and attention-relevance need no layer"
 _FAILINGS = {
     "finite": "holds NaN or infinite values",
     "varied": "is the same at every place",
@@ -317,5 +318,5 @@ def _reason(tried: Sequence[_Tried]) -> str:
     failing = next(check.key for check in last.checks if check.outcome == "fails")
     return (
         f"none of {len(tried)} layer(s) passes its self-test; the map of the last, '{last.name}', "
-        f"{_FAILINGS[failing]}"
+        f"{_FAILINGS[failing]}{_WITHOUT_LAYER * (last.grid.prefix > 0)}"
     )

@@ -421,6 +421,19 @@ def test_the_last_layer_that_leads_clearly_is_taken(
     assert (choice.noise_maps, choice.noise_mean, choice.noise_sd) == (10, 0, 1)
 
 
+@pytest.mark.parametrize("kind", ["convolutions", "transformer"])
+def test_where_no_layer_passes_a_transformer_is_told_of_its_attention(
+    kind: str, ready: Callable[[str], Classifier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "removal", lambda *_: Removal((-1,) * 9, (1.0,) * 5, tells=True))
+    pixels, classes, _ = drawn(1, 48, 48, seed=1)
+    classifier = replace(ready(kind), searches={})
+    reason = classifier.layer_search(pixels[0], int(classes)).choice.reason
+    assert "does no better than smooth random maps" in reason
+    told = "; attention-rollout and attention-relevance need no layer" in reason
+    assert told == (kind == "transformer")
+
+
 def test_a_search_costs_no_more_than_it_must(ready: Callable[[str], Classifier]) -> None:
     classifier = replace(ready("convolutions"), searches={})
     counter, (pixels, classes, _) = classifier.evaluator.counter, drawn(1, 48, 48, seed=1)
