@@ -107,7 +107,7 @@ def save(case: Case, network: nn.Module, format: str, example: Tensor, folder: P
 
 
 def input_shape(case: Case, network: nn.Module) -> tuple[int, int, int]:
-    """Return (channels, height, width) that the network was made for."""
+    """Return (channels, height, width) that the network was made for; of several, the smallest."""
     if case.group == "assets":
         _, channels, side = ASSETS[case.name]
         return channels, side, side
@@ -117,8 +117,8 @@ def input_shape(case: Case, network: nn.Module) -> tuple[int, int, int]:
     if case.group == "torchvision":
         from torchvision import models
 
-        weights = next(iter(models.get_model_weights(case.name)))
-        side = weights.transforms().crop_size[0]
+        published = models.get_model_weights(case.name)
+        side = min(weights.transforms().crop_size[0] for weights in published)
         return 3, side, side
     config = network.config
     side = getattr(config, "image_size", None)
