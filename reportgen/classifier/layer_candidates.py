@@ -23,8 +23,8 @@ from reportgen.classifier.taps import Taps
 from reportgen.errors import NotApplicable
 
 Shape = tuple[int, ...]
-_READ = 60
-_READ_OF_A_GRID = 12
+_READ = 120
+_READ_OF_A_GRID = 24
 # So that the last grid of a large picture leaves room for those before it.
 _MOST_NUMBERS = 2**24
 _SHARING = 4

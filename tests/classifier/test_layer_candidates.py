@@ -152,7 +152,13 @@ def test_the_last_grid_of_a_large_picture_leaves_room_for_those_before() -> None
     assert names == ["19.19", "19.18", "19.17", "38.39", "38.38", "75.29", "300.8"]
 
 
+def test_each_of_many_grids_has_room_for_what_is_only_handed_on() -> None:
+    # Exporters write many copies behind the last activation that a class token reads.
+    found = [each for side in (56, 28, 14, 7, 4, 2) for each in of(side, 32, 100)]
+    assert len(list(_last(found))) == 6 * 24
+
+
 def test_a_single_grid_has_all_the_room_and_one_activation_always_has() -> None:
-    assert len(list(_last(of(14, 768, 100)))) == 60
+    assert len(list(_last(of(14, 96, 300)))) == 120
     assert [each.name for each in _last(of(1024, 64, 3))] == ["1024.2"]
     assert list(_last([])) == []
