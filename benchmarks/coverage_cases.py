@@ -130,8 +130,12 @@ def input_shape(case: Case, network: nn.Module) -> tuple[int, int, int]:
 def calibrated(network: nn.Module, pictures: Tensor) -> nn.Module:
     """Return the network with batch statistics of ``pictures``, as if it had been trained on them.
 
-    With those of initialisation, the activations of a deep network die out or blow up.
+    With those of initialisation, the activations of a deep network die out or blow up. A head that
+    begins with zeros, and gives the same score to every picture, is drawn at random.
     """
+    for module in network.modules():
+        if isinstance(module, nn.Linear) and not bool(module.weight.any()):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.momentum = None

@@ -27,8 +27,9 @@ def table(rows: Sequence[Any], machine: str) -> str:
 
 def _intro() -> Iterator[str]:
     yield (
-        "Each network has random weights (those among the assets are real), batch statistics of "
-        "four parts of a photograph, and is saved, opened by its path alone and explained. The "
+        "Each network has random weights (those among the assets are real; a head that begins "
+        "with zeros is drawn too), batch statistics of four parts of a photograph, and is "
+        "saved, opened by its path alone and explained. The "
         "first format of each gets the profile quick with its five methods (with --brief three of "
         "them and their agreement), the others Grad-CAM. Each is compared with the network itself "
         "under the same preprocessing: the largest difference of the probabilities "
