@@ -34,10 +34,12 @@ clean: ## Remove reports, builds and caches
 distclean: clean ## Remove the environment too
 	rm -rf .venv
 
-# hatchling comes first, pinned like the rest: without build isolation nothing unpinned is fetched.
+# What builds packages comes first, pinned like the rest: without build isolation nothing unpinned is
+# fetched. grad-cam and lime are published as sources alone; the setuptools of a new environment is
+# too old to make a wheel of them.
 .venv/installed: $(BIN)/pip pyproject.toml constraints.txt
 	@echo "Installing reportgen into .venv; the first time takes some minutes."
-	@$(INSTALL) hatchling editables
+	@$(INSTALL) hatchling editables setuptools
 	@$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
