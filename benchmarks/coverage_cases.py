@@ -130,8 +130,9 @@ def input_shape(case: Case, network: nn.Module) -> tuple[int, int, int]:
 def calibrated(network: nn.Module, pictures: Tensor) -> nn.Module:
     """Return the network with batch statistics of ``pictures``, as if it had been trained on them.
 
-    With those of initialisation, the activations of a deep network die out or blow up. A head that
-    begins with zeros, and gives the same score to every picture, is drawn at random.
+    With those of initialisation, the activations of a deep network die out or blow up. Linear
+    layers that begin with zeros, such as heads that give every picture the same score, are drawn
+    at random.
     """
     for module in network.modules():
         if isinstance(module, nn.Linear) and not bool(module.weight.any()):
