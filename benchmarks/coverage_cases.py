@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -147,12 +148,34 @@ def calibrated(network: nn.Module, pictures: Tensor) -> nn.Module:
     return network.eval()
 
 
-class Scores(nn.Module):
-    """The class scores alone: other formats carry no dictionaries."""
+class OfPatches(nn.Module):
+    """SigLIP 2, which is given patches, as a network of pictures."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self._side = int(network.config.vision_config.patch_size)
+
+    def forward(self, pixels: Tensor) -> Any:
+        count, channels, height, width = pixels.shape
+        cut = nn.functional.unfold(pixels, self._side, stride=self._side)
+        patches = cut.reshape(count, channels, self._side**2, -1).permute(0, 3, 2, 1).flatten(2)
+        grid = torch.tensor([[height // self._side, width // self._side]]).expand(count, 2)
+        return self.network(patches, torch.ones(count, patches.shape[1]), grid)
+
+
+def of_pictures(network: nn.Module) -> nn.Module:
+    """Return the network as one that takes pictures."""
+    kind = getattr(getattr(network, "config", None), "model_type", "")
+    return OfPatches(network) if kind == "siglip2" else network
+
+
+class Scores(nn.Module):
+    """The class scores alone, of pictures: other formats carry no dictionaries."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = of_pictures(network)
 
     def forward(self, pixels: Tensor) -> Tensor:
         output = self.network(pixels)

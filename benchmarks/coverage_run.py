@@ -27,6 +27,7 @@ from coverage_cases import (
     calibrated,
     cases,
     input_shape,
+    of_pictures,
     save,
 )
 from coverage_table import CLOSE, table
@@ -130,7 +131,7 @@ def run(case: Case, asked: Asked) -> list[Row]:
             made = Made(case, calibrated(network, pictures(shape)), shape, Path(folder))
         except Exception as error:
             return [Row(case.group, case.name, case.first, "building", 0, words(error))]
-        reference = Reference(made.network, picture(asked.image))
+        reference = Reference(of_pictures(made.network), picture(asked.image))
         return [_row(made, format, reference, asked) for format in (case.first, *asked.formats)]
 
 

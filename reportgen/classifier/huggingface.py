@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from reportgen.classifier.measured_preprocessing import measure
 from reportgen.classifier.metadata import Hints, Known, combine
 from reportgen.classifier.model_folders import ModelFolder, WeightFiles, weight_files
 from reportgen.classifier.opened import Opened
+from reportgen.classifier.patches import CutPatches, joined
 from reportgen.classifier.transformers_library import quiet, require_transformers
 from reportgen.errors import ModelError
 
@@ -32,8 +34,9 @@ _COLOUR = 3
 _OTHER_INPUTS: Mapping[str, str] = {
     "imagegpt": "colour clusters",
     "shieldgemma2": "a picture together with a text",
-    "siglip2": "patches cut out beforehand",
 }
+
+_PATCHES = "siglip2"
 
 _KINDS: tuple[tuple[str, str], ...] = (
     ("ForObjectDetection", "an object detector"),
@@ -64,7 +67,7 @@ def open_transformers(folder: ModelFolder, trust_pickle: bool) -> Opened:
         network, left_over = _network(folder, config, files)
         hints, notes = _preprocessing(folder, config)
     return Opened(
-        network=network,
+        network=_of_pictures(network, config),
         name=folder.name if folder.on_hub else folder.path.resolve().name,
         format="Hugging Face hub" if folder.on_hub else "Hugging Face folder",
         architecture=type(network).__name__,
@@ -176,6 +179,13 @@ def _network(
     return network.eval(), _left_over(sorted(loaded["unexpected_keys"]))
 
 
+def _of_pictures(network: nn.Module, config: Any) -> nn.Module:
+    """Return the network itself, or, where it takes patches, one that cuts them out first."""
+    if config.model_type != _PATCHES:
+        return network
+    return CutPatches(network, int(config.vision_config.patch_size)).eval()
+
+
 def _hear_out(network: nn.Module) -> None:
     """Let transformers say now, unheard, what it says once of a network without a loss.
 
@@ -247,8 +257,12 @@ def _preprocessing(folder: ModelFolder, config: Any) -> tuple[Hints, tuple[str, 
 
 
 def _processed(processor: Any, picture: Image.Image) -> Tensor:
-    found = processor(picture, return_tensors="pt")["pixel_values"]
-    return torch.as_tensor(np.asarray(found[0]))
+    found = processor(picture, return_tensors="pt")
+    pixels = torch.as_tensor(np.asarray(found["pixel_values"][0]))
+    if "spatial_shapes" not in found:
+        return pixels
+    rows, columns = found["spatial_shapes"][0].tolist()
+    return joined(pixels, rows, columns, int(processor.patch_size))
 
 
 def _stated(config: Any, name: str) -> Any:
@@ -260,6 +274,9 @@ def _stated(config: Any, name: str) -> Any:
 def _stated_size(config: Any) -> Hints:
     """Return the input size that a configuration states, if it does."""
     size = _stated(config, "image_size")
+    if config.model_type == _PATCHES:
+        vision = config.vision_config
+        size = int(vision.patch_size) * isqrt(int(vision.num_patches))
     sides = (size, size) if isinstance(size, int) else tuple(size or ())
     return Hints(crop=Known((sides[0], sides[1]), "file")) if len(sides) == 2 else Hints()
 

@@ -121,7 +121,8 @@ def _geometry(process: Processor, channels: int, values: _Values) -> _Geometry:
         seen.append((across.shape[0], across.shape[1]))
         resized.append((_extent(down.T), _extent(across)))
     if seen[0] != seen[1]:
-        side = min(seen[0])
+        # A processor may keep the number of pixels instead of the shorter side.
+        side = min(process(_tiles(channels)).shape[-2:])
         return _Geometry(side, (side, side), _free_size(side))
     return _fixed(seen[0], resized[0], resized[1])
 

@@ -136,6 +136,44 @@ def test_the_network_says_what_transformers_says(tmp_path: Path, kind: str) -> N
     assert set(classifier.record.preprocessing_sources.values()) == {"file"}
 
 
+def saved_of_patches(path: Path) -> nn.Module:
+    torch.manual_seed(0)
+    vision = {**PATCHES, "num_patches": 16}
+    config = transformers.Siglip2Config(vision_config=vision, id2label=LABELS)
+    network: nn.Module = transformers.Siglip2ForImageClassification(config)
+    quietly(lambda: network.save_pretrained(path))  # type: ignore[operator]
+    return network.eval()
+
+
+def test_a_network_of_patches_is_shown_pictures(tmp_path: Path) -> None:
+    network = saved_of_patches(tmp_path)
+    made = transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=16)
+    made.save_pretrained(tmp_path)
+    square = picture().crop((0, 0, 48, 48))
+    pil = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+    with torch.no_grad():
+        expected = network(**pil(square, return_tensors="pt")).logits.softmax(dim=1)
+    opened = open_model(tmp_path)
+    assert opened.architecture == "Siglip2ForImageClassification"
+    assert known(opened.hints.crop) == ((32, 32), "file")
+    assert "keeps the shape of a picture" in opened.notes[0]
+    with classifier_from(opened, Hints(), Config(folding=False)) as classifier:
+        shown = prepare(square, classifier.record.preprocessing).pixels
+        found = classifier.probabilities(shown[None])
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_without_a_processor_a_network_of_patches_has_the_size_of_its_positions(
+    tmp_path: Path,
+) -> None:
+    saved_of_patches(tmp_path)
+    opened = open_model(tmp_path)
+    assert known(opened.hints.crop) == ((32, 32), "file")
+    assert known(opened.hints.mean) == ((0.5, 0.5, 0.5), "assumed")
+    with pytest.raises(ValueError, match="30x32 pixels are not made of patches of 8x8"):
+        opened.network(torch.zeros(1, 3, 32, 30))
+
+
 def test_the_record_says_where_the_network_is_from(tmp_path: Path) -> None:
     path = tmp_path / "my-vit"
     saved(path)
