@@ -160,7 +160,7 @@ class OfPatches(nn.Module):
         count, channels, height, width = pixels.shape
         cut = nn.functional.unfold(pixels, self._side, stride=self._side)
         patches = cut.reshape(count, channels, self._side**2, -1).permute(0, 3, 2, 1).flatten(2)
-        grid = torch.tensor([[height // self._side, width // self._side]]).expand(count, 2)
+        grid = torch.tensor([[height // self._side, width // self._side]])
         return self.network(patches, torch.ones(count, patches.shape[1]), grid)
 
 

@@ -21,7 +21,7 @@ from reportgen.allocator import keep_memory
 from reportgen.config import Config, load_config, split_names
 from reportgen.errors import ImageError, ModelError, ReportgenError, UsageError
 from reportgen.flags import flags_given, with_flags
-from reportgen.listings import methods, metrics, parameters, print_layers, schema
+from reportgen.listings import every_command, methods, metrics, parameters, print_layers, schema
 from reportgen.phrases import ENGLISH, speaking
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Turn an image classifier and a picture into a Model Explainability Report.",
 )
+app.callback()(every_command)
 Started = Callable[[str], None]
 _INTERRUPTED = 130
 # What pack wants to know about a model.

@@ -1,4 +1,4 @@
-"""Commands that print what there is: methods, metrics, layers, options of a report, schemas."""
+"""What prints what there is: version, methods, metrics, layers, options of a report, schemas."""
 
 from __future__ import annotations
 
@@ -10,6 +10,25 @@ import typer
 
 if TYPE_CHECKING:
     from reportgen.layer_records import LayerCandidate, LayerChoice
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from reportgen import __version__
+
+        print(f"reportgen {__version__}")
+        raise typer.Exit
+
+
+def every_command(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
+    """Turn an image classifier and a picture into a Model Explainability Report."""
 
 
 def methods() -> None:

@@ -16,7 +16,7 @@ from reportgen.flags import flags_given, with_flags
 ROOT = Path(__file__).parents[1]
 SWITCHES = [name for name, field in Config.model_fields.items() if field.annotation is bool]
 # Those of a command itself; the last is pip's.
-OTHERS = {"config", "constraint", "dry-run", "format", "help", "model", "out", "quiet", "survey"}
+OTHERS = set("config constraint dry-run format help model out quiet survey version".split())
 
 
 def given(*arguments: str) -> dict[str, Any]:

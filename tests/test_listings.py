@@ -31,6 +31,15 @@ def check(outcome: str, value: float | None) -> LayerCheck:
     return LayerCheck.model_validate({"key": "removal", "outcome": outcome, "value": value})
 
 
+def test_the_version_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["reportgen", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert capsys.readouterr().out == f"reportgen {reportgen.__version__}\n"
+
+
 def test_each_layer_is_listed_with_what_came_of_its_checks(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -30,6 +30,7 @@ _EXAMPLE = "data/sample_inputs/model.pt"
 _NAME = re.compile(r"[\w.+-]*")
 _FUNCTION = re.compile(
     r"torch\.ops\.(aten|prims|torchvision)\.(?!__|from_file|save)\w+\.(?!_)\w+"
+    r"|torch\.ops\.aten\.__i?(and|or|xor|lshift|rshift)__\.(Tensor|Scalar)"
     r"|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast)"
     r"|torch\.sym_(int|float|not|max|min|ite|sum)"
     r"|_operator\.(getitem|add|sub|mul|truediv|floordiv|mod|pow|neg|pos|eq|ne|lt|le|gt|ge|and_|or_)"

@@ -32,7 +32,8 @@ class CutPatches(nn.Module):
         rows, columns = height // side, width // side
         cut = pixels.reshape(batch, channels, rows, side, columns, side)
         patches = cut.permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, -1)
-        grid = torch.tensor([[rows, columns]]).expand(batch, 2)
+        # One grid for all: positions are resized once, not for one picture after another.
+        grid = torch.tensor([[rows, columns]])
         return self.network(patches, spatial_shapes=grid)
 
 

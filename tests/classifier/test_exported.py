@@ -96,6 +96,23 @@ def test_the_network_can_change_its_mode_and_shows_its_graph(fixed: Path) -> Non
     }
 
 
+class Bits(nn.Module):
+    """Joins masks by operators that PyTorch names as Python names its methods."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        bright, dark = pixels > 0.6, pixels < 0.4
+        whole = (pixels * 255).to(torch.int64)
+        kept = (bright & ~dark) | (bright ^ dark) | ((whole << 1 >> 3) > 12)
+        return (pixels * kept).mean((2, 3))
+
+
+def test_operators_on_masks_are_plain(tmp_path: Path) -> None:
+    batch = torch.rand(2, 3, 8, 8)
+    path = write(tmp_path / "bits.pt2", Bits(), batch)
+    assert b"aten.__and__.Tensor" in path.read_bytes()
+    assert torch.equal(read_exported(path, trust_pickle=False).network(batch), Bits()(batch))
+
+
 def test_dynamic_sides_are_no_hint(tmp_path: Path) -> None:
     sides = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     path = write(tmp_path / "m.pt2", network(), torch.rand(2, 3, 16, 20), dynamic_shapes=(sides,))
