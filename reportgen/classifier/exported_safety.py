@@ -40,6 +40,8 @@ _SYMBOLIC = frozenset(
     {"Symbol", "Integer", "Float", "Rational", "Add", "Mul", "Pow", "Max", "Min", "Mod", "Abs"}
     | {"FloorDiv", "CeilDiv", "CleanDiv", "PythonMod", "ModularIndexing", "PowByNatural"}
     | {"FloorToInt", "CeilToInt", "TruncToInt", "RoundToInt", "IntTrueDiv", "FloatTrueDiv"}
+    | {"GreaterThan", "StrictGreaterThan", "LessThan", "StrictLessThan", "Equality", "Unequality"}
+    | {"And", "Or", "Not"}
 )
 _EXPRESSION_NODES = (ast.Expression, ast.keyword, ast.Load, ast.UnaryOp, ast.USub)
 _CONTAINERS = (None, "builtins.tuple", "builtins.list", "builtins.dict")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +12,13 @@ from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 
-Change = Callable[[int, str, Tensor], Tensor]
+Call = tuple[str, int]
+"""A call by the path of the module that makes it, and its number among those that this one makes.
+
+Numbered through the whole network, all calls that follow a loop over the pictures of a batch would
+have other numbers for another batch.
+"""
+Change = Callable[[Call, str, Tensor], Tensor]
 
 # What a sum with one number for each channel is called.
 BIAS = "bias"
@@ -19,30 +26,33 @@ _SUMS = frozenset(("add", "__add__", "__radd__"))
 
 
 class Functions(TorchFunctionMode):
-    """Hands every floating tensor that a tensor function returns to ``change``, with its number.
+    """Hands every floating tensor that a tensor function returns to ``change``, with its call.
 
     What a script inside the network calls cannot be seen; such a script is taken for a function.
     """
 
     def __init__(self, network: nn.Module, change: Change) -> None:
         super().__init__()
+        self._network = network
         self._scripts = set(_outermost_scripts(network))
         self._change = change
-        self._count = 0
-        self._handle: Any = None
+        self._path = [""]
+        self._counts: Counter[str] = Counter()
+        self._hooks = ExitStack()
 
     def __enter__(self) -> Any:
-        """Watch what is called, and the scripts inside the network."""
+        """Watch what is called, the modules that call it, and the scripts inside the network."""
         if self._scripts:
             # Scripts take no hooks of their own, so one for all modules looks for them.
-            self._handle = hooks.register_module_forward_hook(self._called)
+            handle = hooks.register_module_forward_hook(self._called)
+            self._hooks.callback(handle.remove)
+        self._hooks.enter_context(_followed(self._network, self._path))
         return super().__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *error: Any) -> None:
         """Stop watching."""
-        if self._handle is not None:
-            self._handle.remove()
         super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._hooks.close()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -54,8 +64,9 @@ class Functions(TorchFunctionMode):
     def _changed(self, function: str, result: Any) -> Any:
         if not isinstance(result, Tensor) or not result.is_floating_point():
             return result
-        call = self._count
-        self._count += 1
+        path = self._path[-1]
+        call = (path, self._counts[path])
+        self._counts[path] += 1
         return self._change(call, function, result)
 
 
@@ -74,7 +85,7 @@ def _outermost_scripts(module: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def followed(network: nn.Module, path: list[str]) -> Iterator[None]:
+def _followed(network: nn.Module, path: list[str]) -> Iterator[None]:
     """Keep the dotted name of the module that is running at the end of ``path``."""
     names = {module: name for name, module in network.named_modules() if name}
     scripts: set[nn.Module] = {

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from reportgen.classifier.black_box import BlackBox, closed
 from reportgen.classifier.evaluator import Resume, Resumed
-from reportgen.classifier.functions import Functions, followed
+from reportgen.classifier.functions import Call, Functions
 from reportgen.classifier.script_taps import Reader, ScriptTaps, Shape, Tapped, leaf_of
 
 Place = tuple[str, str]  # the path of a module ("" for the network itself) and a name of its own
@@ -35,25 +35,27 @@ class ModuleTaps:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self._known: dict[str, int] = {}
+        self._known: dict[str, Call] = {}
         self._functions: dict[str, str] = {}
 
     def shapes(self, batch: Tensor) -> list[tuple[str, Shape]]:
         """Return (name, shape) of each activation, in the order in which they are made."""
         found: list[Shape] = []
+        calls: list[Call] = []
         places: list[Place] = []
-        path: list[str] = [""]
 
-        def note(call: int, function: str, tensor: Tensor) -> Tensor:
-            places.append((path[-1], f"{function}_{call}"))
+        def note(call: Call, function: str, tensor: Tensor) -> Tensor:
+            places.append((call[0], f"{function}_{len(calls)}"))
+            calls.append(call)
             found.append(tuple(tensor.shape))
             return tensor
 
-        with Functions(self.network, note), followed(self.network, path):
+        with Functions(self.network, note):
             # With a gradient wanted, fused transformer kernels, which call no function of their
             # parts, stay off.
             self.network(leaf_of(batch))
-        shown, self._known = _named(places)
+        shown, known = _named(places)
+        self._known = {name: calls[index] for name, index in known.items()}
         made_by = (own.rpartition("_")[0] for _, own in places)
         self._functions = dict(zip(shown, made_by, strict=True))
         return list(zip(shown, found, strict=True))
@@ -69,7 +71,7 @@ class ModuleTaps:
         def run(batch: Tensor) -> tuple[object, list[Tensor]]:
             found: dict[int, Tensor] = {}
 
-            def keep(call: int, _: str, tensor: Tensor) -> Tensor:
+            def keep(call: Call, _: str, tensor: Tensor) -> Tensor:
                 return _kept(tensor, wanted[call], found) if call in wanted else tensor
 
             with Functions(self.network, keep):
@@ -90,7 +92,7 @@ class ModuleTaps:
         def run(batch: Tensor) -> tuple[object, Tensor]:
             leaves: list[Tensor] = []
 
-            def split(call: int, _: str, tensor: Tensor) -> Tensor:
+            def split(call: Call, _: str, tensor: Tensor) -> Tensor:
                 return _leaf(tensor, leaves) if call == wanted else tensor
 
             with Functions(self.network, split):
@@ -117,8 +119,8 @@ class ModuleTaps:
 
         return start
 
-    def _exchanged(self, wanted: int, batch: Tensor, activation: Tensor) -> object:
-        def exchange(call: int, _: str, tensor: Tensor) -> Tensor:
+    def _exchanged(self, wanted: Call, batch: Tensor, activation: Tensor) -> object:
+        def exchange(call: Call, _: str, tensor: Tensor) -> Tensor:
             # The clone protects the given activation from in-place layers that follow.
             return activation.clone() if call == wanted else tensor
 

@@ -368,6 +368,7 @@ def test_an_unknown_member_is_refused(name: str) -> None:
         "Add(Integer(-1), Mul(Integer(2), Symbol('s0')))",
         "FloorDiv(Symbol('s1'), Integer(2))",
         "Float('1.5', precision=53)",
+        "And(GreaterThan(Symbol('u0', integer=True), Integer(1)), Unequality(Symbol('u1'), 2))",
     ],
 )
 def test_plain_expressions_pass(expression: str) -> None:

@@ -82,6 +82,43 @@ def test_other_sums_are_no_projections(make: Callable[[], nn.Module], flags: lis
     assert [each.projection for each in found] == [bool(flag) for flag in flags]
 
 
+class Positions(nn.Module):
+    """Adds positions to patches: for all pictures at once, or for one after another."""
+
+    def __init__(self, one_by_one: bool) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(1, 8, 2, 2))
+        self._one_by_one = one_by_one
+
+    def forward(self, patches: Tensor) -> Tensor:
+        resized = nn.functional.interpolate(self.positions, patches.shape[-2:])
+        if not self._one_by_one:
+            return patches + resized
+        return torch.stack([each.sub(0).add(resized[0]).mul(1) for each in patches])
+
+
+class Positioned(nn.Sequential):
+    """Patches and their positions, then two convolutions of the same shape."""
+
+    def __init__(self, one_by_one: bool) -> None:
+        inner = (nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU())
+        head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES))
+        super().__init__(nn.Conv2d(3, 8, 4, 4), Positions(one_by_one), *inner, *head)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_layer_is_the_same_for_every_number_of_pictures(count: int) -> None:
+    plain, looped = (seeded(lambda one=one: Positioned(one)) for one in (False, True))
+    batch = pictures(count, *SHAPE)
+    for name in ("2", "4", "5"):
+        found = []
+        for network in (plain, looped):
+            taps = taps_of(network)
+            taps.shapes(pictures(2, *SHAPE))
+            found.append(taps.reader([name])(batch)[1][0])
+        assert torch.equal(*found)
+
+
 class Dropped(nn.Module):
     """Each convolution is followed by a dropout, which only passes on in eval mode."""
 
