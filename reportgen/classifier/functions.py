@@ -87,13 +87,20 @@ def _outermost_scripts(module: nn.Module) -> Iterator[nn.Module]:
 @contextmanager
 def _followed(network: nn.Module, path: list[str]) -> Iterator[None]:
     """Keep the dotted name of the module that is running at the end of ``path``."""
-    names = {module: name for name, module in network.named_modules() if name}
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in network.named_modules(remove_duplicate=False):
+        if name:
+            names.setdefault(module, []).append(name)
     scripts: set[nn.Module] = {
         module for module in names if isinstance(module, torch.jit.ScriptModule)
     }
 
     def enter(module: nn.Module, inputs: Any) -> None:
-        path.append(names[module])
+        # A module with several names, such as an activation that blocks share, is running under
+        # that of its caller.
+        inside = f"{path[-1]}." if path[-1] else ""
+        known = names[module]
+        path.append(next((name for name in known if name.startswith(inside)), known[0]))
 
     def leave(module: nn.Module, inputs: Any, output: Any) -> None:
         path.pop()

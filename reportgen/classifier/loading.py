@@ -52,6 +52,7 @@ from reportgen.classifier.timm_models import (
 from reportgen.classifier.torchscript import read_torchscript
 from reportgen.classifier.torchvision_operators import ensure_torchvision
 from reportgen.classifier.training import training_of
+from reportgen.classifier.ultralytics import exported_hints, network_hints
 from reportgen.classifier.weights_hints import weights_hints
 from reportgen.records import Source
 
@@ -150,7 +151,7 @@ def _checkpoint(request: _Request, checkpoint: Checkpoint) -> Opened:
     if network is None:
         return _tensors(request, checkpoint)
     notes = _convert_to_float32(network.eval())
-    opened = _given(network, "file")
+    opened = _given(network, "file", str(request.path))
     opened = replace(opened, format="pickled module", trusted_pickle=True, notes=notes)
     return _with_arch_note(opened, request.arch)
 
@@ -199,7 +200,9 @@ def _script(request: _Request) -> Opened:
         format="TorchScript",
         architecture=script.name,
         hints=combine(
-            embedded_hints(script.metadata, str(request.path)), _channels(script.network, "file")
+            embedded_hints(script.metadata, str(request.path)),
+            exported_hints(script.entries, str(request.path)),
+            _channels(script.network, "file"),
         ),
         notes=(*script.notes, *_convert_to_float32(script.network)),
     )
@@ -219,10 +222,11 @@ def _program(request: _Request) -> Opened:
     )
 
 
-def _given(network: nn.Module, source: Source = "argument") -> Opened:
+def _given(network: nn.Module, source: Source = "argument", path: str = "") -> Opened:
     network = unwrapped(network)
     name = type(network).__name__
-    return Opened(network, name, "module", name, _channels(network, source))
+    hints = combine(_channels(network, source), network_hints(network, path or name, source))
+    return Opened(network, name, "module", name, hints)
 
 
 def _channels(network: nn.Module, source: Source) -> Hints:

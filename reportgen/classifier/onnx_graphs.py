@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reportgen.classifier.metadata import Hints, Known
+from reportgen.classifier.metadata import Hints, Known, combine
 from reportgen.classifier.normalisation import WHITE
 from reportgen.classifier.sniffing import read_failure
+from reportgen.classifier.ultralytics import exported_hints
 from reportgen.errors import ModelError
 
 _EXTRA = "install it with: pip install 'reportgen[onnx]'"
@@ -105,7 +106,7 @@ def read_graph(path: Path) -> Graph:
     intake = _intake(path, proto)
     _check_outputs(path, proto)
     producer = " ".join(filter(None, (proto.producer_name, proto.producer_version)))
-    return Graph(path, proto, intake, changed, _hints(proto, intake), producer)
+    return Graph(path, proto, intake, changed, _hints(path, proto, intake), producer)
 
 
 def tensors_of(proto: Any) -> Iterator[Any]:
@@ -273,19 +274,21 @@ def _described(value: Any) -> str:
     return f"'{value.name}' ({kind}: {shape or 'no shape'})"
 
 
-def _hints(proto: Any, intake: Intake) -> Hints:
+def _hints(path: Path, proto: Any, intake: Intake) -> Hints:
     entries = {entry.key.casefold(): entry.value for entry in proto.metadata_props}
     labels = next(filter(None, (_labels(entries.get(key, "")) for key in _LABELS)), None)
     mean, std = (_numbers(entries.get(key, "")) for key in ("mean", "std"))
     if intake.whole:  # whole numbers are what a network that normalises by itself takes
         mean, std = ((value,) * (intake.channels or 3) for value in (0.0, 1 / WHITE))
-    return Hints(
+    stated = Hints(
         labels=Known(labels, "file") if labels else None,
         channels=Known(intake.channels, "file") if intake.channels else None,
         crop=Known(intake.size, "file") if intake.size else None,
         mean=Known(mean, "file") if mean and std else None,
         std=Known(std, "file") if mean and std else None,
     )
+    read = {key: _value(text) or text for key, text in entries.items()}
+    return combine(stated, exported_hints(read, str(path)))
 
 
 def _labels(text: str) -> tuple[str, ...] | None:

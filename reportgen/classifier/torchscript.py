@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from reportgen.classifier.sniffing import read_failure
 from reportgen.errors import ModelError
 
 _METADATA = "reportgen.json"
+_ULTRALYTICS = "config.txt"
 _UNREADABLE = "required keyword attribute 'value' is undefined"
 _WRITTEN_OUT = (
     "Transformer layers traced in PyTorch's fast path were written out in plain operators, through "
@@ -31,11 +34,15 @@ _RUNNING_MEAN = 3
 
 @dataclass(frozen=True)
 class Script:
-    """A TorchScript network, its class, and the text of its ``reportgen.json`` ("" without)."""
+    """A TorchScript network, its class, and the text of its ``reportgen.json`` ("" without).
+
+    ``entries`` are those of the description that Ultralytics puts there.
+    """
 
     network: nn.Module
     name: str
     metadata: str
+    entries: Mapping[str, Any]
     notes: tuple[str, ...] = ()
 
 
@@ -76,7 +83,7 @@ def read_torchscript(path: Path) -> Script:
     operators. Raises ModelError for a damaged archive, unknown operators, and an archive without a
     forward method.
     """
-    extra: dict[str, str | bytes] = {_METADATA: ""}
+    extra: dict[str, str | bytes] = {_METADATA: "", _ULTRALYTICS: ""}
     try:
         with warnings.catch_warnings():
             # Whoever explains a model cannot change how it was saved.
@@ -93,14 +100,27 @@ def read_torchscript(path: Path) -> Script:
         raise read_failure(path, error) from None
     if not hasattr(network, "forward"):
         raise ModelError(f"The TorchScript file '{path}' has no forward method; save it with one.")
-    text = extra[_METADATA]
-    metadata = text.decode(errors="replace") if isinstance(text, bytes) else text
+    metadata, description = (_text(extra[name]) for name in (_METADATA, _ULTRALYTICS))
     network.eval()
     _check_inputs(path, network)
     _check_mode(path, network)
     move_script(network, "cpu")
     notes = {_WIDENED: widen_script(network), _WRITTEN_OUT: write_out(network)}
-    return Script(network, str(network.original_name), metadata, tuple(filter(notes.get, notes)))
+    told, name = tuple(filter(notes.get, notes)), str(network.original_name)
+    return Script(network, name, metadata, _entries(description), told)
+
+
+def _text(content: str | bytes) -> str:
+    return content.decode(errors="replace") if isinstance(content, bytes) else content
+
+
+def _entries(text: str) -> Mapping[str, Any]:
+    """Return the entries of a description in JSON; none where it is of another form."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _check_inputs(path: Path, network: Any) -> None:

@@ -119,6 +119,30 @@ def test_a_layer_is_the_same_for_every_number_of_pictures(count: int) -> None:
         assert torch.equal(*found)
 
 
+class Shared(nn.Module):
+    """Two blocks share one activation, as those of YOLO do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        act = nn.SiLU()
+        blocks = [nn.Sequential(nn.Conv2d(n, 4, 3, 1, 1), act) for n in (3, 4)]
+        self.first, self.last = blocks
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.last(self.first(x)).mean((2, 3)))
+        return scores
+
+
+def test_a_shared_module_is_called_after_the_block_that_runs_it() -> None:
+    assert [each.name for each in listed(seeded(Shared))] == [
+        "first.0",
+        "first.1",
+        "last.0",
+        "last.1",
+    ]
+
+
 class Dropped(nn.Module):
     """Each convolution is followed by a dropout, which only passes on in eval mode."""
 
