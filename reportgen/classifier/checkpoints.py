@@ -90,8 +90,9 @@ def _unpickle(path: Path, kind: FileKind) -> Any:
                 return pickle.load(file)
     except Exception as error:
         raise ModelError(
-            f"The pickled model '{path}' cannot be opened ({type(error).__name__}: {error}); its "
-            "classes must be importable from the working directory, under the names used in saving."
+            f"The pickled model '{path}' cannot be opened ({type(error).__name__}: {error}); "
+            "install the package that its classes come from, or run where they can be imported "
+            "under the names used in saving."
         ) from None
 
 
