@@ -54,6 +54,7 @@ from reportgen.classifier.torchvision_operators import ensure_torchvision
 from reportgen.classifier.training import training_of
 from reportgen.classifier.ultralytics import exported_hints, network_hints
 from reportgen.classifier.weights_hints import weights_hints
+from reportgen.errors import ModelError
 from reportgen.records import Source
 
 _ARCH_UNUSED = "The option arch was not used: the model brings its own architecture."
@@ -150,10 +151,21 @@ def _checkpoint(request: _Request, checkpoint: Checkpoint) -> Opened:
     network = checkpoint.network()
     if network is None:
         return _tensors(request, checkpoint)
-    notes = _convert_to_float32(network.eval())
+    notes = _convert_to_float32(_in_eval_mode(network, request.path))
     opened = _given(network, "file", str(request.path))
     opened = replace(opened, format="pickled module", trusted_pickle=True, notes=notes)
     return _with_arch_note(opened, request.arch)
+
+
+def _in_eval_mode(network: nn.Module, path: Path) -> nn.Module:
+    """Return an unpickled network; raises ModelError where pickling has lost a part of it."""
+    try:
+        return network.eval()
+    except Exception as error:  # such as quantised layers, of which PyTorch pickles half
+        raise ModelError(
+            f"The pickled model '{path}' lacks what its classes need ({type(error).__name__}: "
+            f"{error}); save it as TorchScript or an exported program (.pt2) instead."
+        ) from None
 
 
 def _tensors(request: _Request, checkpoint: Checkpoint) -> Opened:

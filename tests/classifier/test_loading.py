@@ -321,6 +321,20 @@ def test_a_pickled_module_needs_trust(small: SmallNet, tmp_path: Path) -> None:
     assert same_outputs(opened, small)
 
 
+class Halved(nn.Module):
+    """Pickled without its parts, as PyTorch pickles quantised layers."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Halved.__new__, (Halved,)
+
+
+def test_a_pickle_without_its_parts_is_told(tmp_path: Path) -> None:
+    torch.save(Halved(), tmp_path / "model.pt")
+    told = r"lacks what its classes need \(AttributeError: .*; save it as TorchScript"
+    with pytest.raises(ModelError, match=told):
+        open_model(tmp_path / "model.pt", trust_pickle=True)
+
+
 def test_a_trusted_checkpoint_of_weights_is_a_state_dict(small: SmallNet, tmp_path: Path) -> None:
     path = save({"state_dict": small.state_dict(), "best": {1, 2}.union}, tmp_path / "m.pt")
     opened = open_model(path, SMALL, trust_pickle=True)
