@@ -27,6 +27,7 @@ from reportgen.classifier.loading import open_model
 from reportgen.classifier.metadata import Hints
 from reportgen.classifier.opened import Opened
 from reportgen.classifier.outputs import Reader, Scoring
+from reportgen.classifier.plain_names import plainly_named
 from reportgen.classifier.preprocessing import prepare
 from reportgen.classifier.probing import probe_pictures
 from reportgen.classifier.sidecar import EMBEDDED, described
@@ -143,7 +144,7 @@ def _plain(opened: Opened, classifier: Classifier) -> nn.Module:
         )
     if isinstance(network, torch.jit.ScriptModule):
         network = as_module(network)
-    network = getattr(network, "_orig_mod", network)  # what torch.compile was given
+    network = plainly_named(getattr(network, "_orig_mod", network))  # what torch.compile was given
     read = classifier.evaluator.head.read
     return Scoring(network, read) if isinstance(read, Reader) and read.steps else network
 

@@ -54,6 +54,16 @@ def packed(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Packed:
     return reportgen.pack(network(), out, said, PICTURE)
 
 
+def test_a_graph_with_nodes_called_after_paths_is_packed(tmp_path: Path) -> None:
+    onnx_toys = pytest.importorskip("onnx_toys")
+    path = onnx_toys.exported(network(), torch.rand(1, 3, 16, 20), tmp_path / "small.onnx")
+    parts = [name for name, _ in open_model(path).network.named_children()]
+    assert "conv/Conv" in parts
+    out = reportgen.pack(path, tmp_path / "small.pt2", SAID, PICTURE).path
+    batch = torch.rand(2, 3, 16, 20)
+    assert torch.allclose(open_model(out).network(batch), network()(batch), atol=1e-5)
+
+
 def test_what_was_written_is_told(packed: Packed) -> None:
     assert packed.size == packed.path.stat().st_size
     assert packed.sha256 == open_model(packed.path).file_sha256

@@ -17,6 +17,7 @@ from reportgen.classifier.metadata import Hints, Known
 from reportgen.classifier.program_constants import HALF, widen_graph
 from reportgen.classifier.sniffing import read_failure
 from reportgen.errors import ModelError
+from reportgen.silence import silenced
 
 _METADATA = "reportgen.json"
 _INPUTS = (torch.float32, torch.uint8, *HALF)
@@ -79,7 +80,8 @@ def _load(path: Path, trust: bool) -> tuple[str, Any]:
         if unsafe and not trust:
             raise ModelError(_refusal(path, unsafe))
         archive.seek(0)
-        return unsafe, load_pt2(archive)
+        with silenced("torch._export.serde.serialize"):  # on symbols that nothing needs
+            return unsafe, load_pt2(archive)
 
 
 def _widened(network: fx.GraphModule) -> tuple[str, ...]:

@@ -49,7 +49,8 @@ class ScriptTaps:
         """Return (name, shape) of each activation, in the order in which they are made."""
         with torch.no_grad():
             _, *tensors = self._returning(self.names())(batch, *self._weights)
-        return [(name, tuple(t.shape)) for name, t in zip(self.names(), tensors, strict=True)]
+        named = zip(self.names(), tensors, strict=True)
+        return [(name, tuple(t.shape)) for name, t in named if t.is_floating_point()]
 
     def names(self) -> list[str]:
         """Return the names of all values that can be read."""

@@ -182,7 +182,8 @@ class ExportedTaps:
         found: list[tuple[str, Shape]] = []
 
         def note(node: str, result: Any) -> Any:
-            if isinstance(result, Tensor) and node in self._nodes:
+            floating = isinstance(result, Tensor) and result.is_floating_point()
+            if floating and node in self._nodes:
                 found.append((self._nodes[node], tuple(result.shape)))
             return result
 

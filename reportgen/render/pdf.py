@@ -9,13 +9,13 @@ import contextlib
 import gc
 import hashlib
 import io
-import logging
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import ModuleType
 
 from reportgen.errors import OutputError
+from reportgen.silence import silenced
 
 VARIANT = "pdf/a-3u"
 LOGGERS = ("weasyprint", "fontTools")
@@ -78,18 +78,10 @@ def _weasyprint() -> ModuleType:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Keep the libraries' remarks on style sheets, fonts and files off the terminal."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            # WeasyPrint leaves the colour profile to the garbage collector to close.
-            warnings.simplefilter("ignore", ResourceWarning)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    with silenced(*LOGGERS), warnings.catch_warnings():
+        # WeasyPrint leaves the colour profile to the garbage collector to close.
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
 
 
 @contextlib.contextmanager

@@ -119,6 +119,27 @@ def test_a_layer_is_the_same_for_every_number_of_pictures(count: int) -> None:
         assert torch.equal(*found)
 
 
+class Counting(nn.Module):
+    """Looks for the largest channel of each place: whole numbers that lie over the picture too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, 1, 1)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = self.conv(x)
+        largest = places.argmax(1, keepdim=True)
+        scores: Tensor = self.head((places * (largest > 0)).mean((2, 3)))
+        return scores
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_whole_numbers_are_no_candidates(form: str) -> None:
+    found = listed(FORMATS[form](seeded(Counting), SHAPE))
+    assert {each.shape[1] for each in found} == {4}
+
+
 class Shared(nn.Module):
     """Two blocks share one activation, as those of YOLO do."""
 
