@@ -30,7 +30,7 @@ from coverage_cases import (
     of_pictures,
     save,
 )
-from coverage_table import CLOSE, table
+from coverage_table import ALIKE, CLOSE, table
 from machine import this_machine
 from scipy.stats import spearmanr
 from torch import Tensor, nn
@@ -49,6 +49,7 @@ BRIEF: Mapping[str, Any] = {
 }
 ALONE: Mapping[str, Any] = {"profile": "quick", "methods": "gradcam", "metrics": ""}
 _EXAMPLES = 2
+_LAST_DIGIT = 2.0**-23
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Row:
     reportgen;
     ``difference`` is that of the probabilities of the first classes from the network's own,
     and ``rounding``, where that is large, how much those change in float64; ``rank`` is the rank
-    correlation of both Grad-CAM maps.
+    correlation of both Grad-CAM maps, and ``own_rank``, where that is low, that of the network's
+    own map and the one it gives when its weights are rounded otherwise.
     """
 
     group: str
@@ -76,6 +78,7 @@ class Row:
     difference: float | None = None
     rounding: float | None = None
     rank: float | None = None
+    own_rank: float | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -97,15 +100,30 @@ class Reference:
         self._image = image
         self._known: dict[str, Explanation] = {}
 
-    def under(self, found: Explanation) -> Explanation:
-        """Return the report on the network, given what the other report says of its input."""
+    def under(self, found: Explanation, shaken: bool = False) -> Explanation:
+        """Return the report on the network, given what the other report says of its input.
+
+        With its weights ``shaken``, where asked.
+        """
         used, target = found.report.model.preprocessing, found.report.prediction.target.index
-        key = f"{used} {target}"
+        key = f"{used} {target} {shaken}"
         if key not in self._known:
             self._known[key] = reportgen.explain(
-                self._network, self._image, {**ALONE, **_input(used), "target": str(target)}
+                _shaken(self._network) if shaken else self._network,
+                self._image,
+                {**ALONE, **_input(used), "target": str(target)},
             )
         return self._known[key]
+
+
+def _shaken(network: nn.Module) -> nn.Module:
+    """Return a copy with each weight moved by at most its last digit, as rounding would."""
+    copy = deepcopy(network)
+    torch.manual_seed(SEED)
+    with torch.no_grad():
+        for weight in copy.parameters():
+            weight.mul_(1 + (2 * torch.rand_like(weight) - 1) * _LAST_DIGIT)
+    return copy
 
 
 def _input(used: Preprocessing) -> dict[str, object]:
@@ -193,14 +211,22 @@ def _compared(row: Row, found: Explanation, made: Made, reference: Reference) ->
     if row.format == made.case.first:
         return row
     try:
-        other = reference.under(found)
+        rank = _rank(found, reference.under(found))
+        own = None
+        if rank is not None and rank < ALIKE:
+            own = _rank(reference.under(found, shaken=True), reference.under(found))
     except Exception as error:
         return replace(row, notes=(*row.notes, f"no reference: {words(error)}"))
-    maps = [each.arrays.get("map.gradcam") for each in (found, other)]
+    return replace(row, rank=rank, own_rank=own)
+
+
+def _rank(*found: Explanation) -> float | None:
+    """Return the rank correlation of two Grad-CAM maps, None where there are not two that vary."""
+    maps = [each.arrays.get("map.gradcam") for each in found]
     if maps[0] is None or maps[1] is None:
-        return row
+        return None
     rank = float(spearmanr(maps[0].ravel(), maps[1].ravel())[0])
-    return replace(row, rank=None if np.isnan(rank) else rank)
+    return None if np.isnan(rank) else rank
 
 
 def differences(found: Explanation, network: nn.Module) -> tuple[float, float | None]:

@@ -13,7 +13,7 @@ _HEADS = (
 _NOT_MADE = ("building", "saving")
 _DONE = "done"
 CLOSE = 1e-4
-_ALIKE = 0.999
+ALIKE = 0.999
 
 
 def table(rows: Sequence[Any], machine: str) -> str:
@@ -35,8 +35,9 @@ def _intro() -> Iterator[str]:
         "preprocessing: the largest difference of the probabilities "
         "of its first classes (where that is large, beside it how far the network's own are from "
         "those that it gives in float64), and for further formats the rank correlation of both "
-        "Grad-CAM maps. Those of transformers have at most four layers. Seconds are "
-        "of the whole report with HTML. What cannot be built here, and a format that PyTorch's own "
+        "Grad-CAM maps (where that is low, beside it how alike the network's own map is to the one "
+        "it gives with each weight moved by its last digit). Those of transformers have at most "
+        "four layers. Seconds are of the whole report with HTML. What cannot be built here, and a format that PyTorch's own "
         "exporter does not make of a network, is not counted."
     )
 
@@ -44,7 +45,7 @@ def _intro() -> Iterator[str]:
 def _summary(rows: Sequence[Any]) -> Iterator[str]:
     yield (
         "| group | format | saved | explained | share explained | with Grad-CAM "
-        f"| probabilities within {CLOSE:g} | map with rank {_ALIKE} or more |"
+        f"| probabilities within {CLOSE:g} | map with rank {ALIKE} or more |"
     )
     yield "|---|---|---|---|---|---|---|---|"
     for group, format in dict.fromkeys((row.group, row.format) for row in rows):
@@ -54,7 +55,7 @@ def _summary(rows: Sequence[Any]) -> Iterator[str]:
         cams = sum("gradcam" in r.methods for r in done)
         share = f"{len(done) / len(saved):.1%}" if saved else ""
         close = _share([r.difference <= CLOSE for r in done if r.difference is not None])
-        alike = _share([r.rank >= _ALIKE for r in done if r.rank is not None])
+        alike = _share([r.rank >= ALIKE for r in done if r.rank is not None])
         counts = f"{len(saved)} | {len(done)} | {share} | {cams} | {close} | {alike}"
         yield f"| {group} | {format} | {counts} |"
 
@@ -78,7 +79,7 @@ def _rows(rows: Iterable[Any]) -> Iterator[str]:
         cells = (
             row.name, row.format, _methods(row), row.layer, row.grid, row.layer_test,
             _difference(row),
-            "" if row.rank is None else f"{row.rank:.4f}",
+            _rank(row),
             f"{row.seconds:.0f}" if row.stage == _DONE else "", _why(row),
         )  # fmt: skip
         yield f"| {' | '.join(_cell(cell) for cell in cells)} |"
@@ -93,6 +94,13 @@ def _difference(row: Any) -> str:
         return ""
     rounding = "" if row.rounding is None else f" (float64: {row.rounding:.1e})"
     return f"{row.difference:.1e}{rounding}"
+
+
+def _rank(row: Any) -> str:
+    if row.rank is None:
+        return ""
+    own = "" if row.own_rank is None else f" (own: {row.own_rank:.4f})"
+    return f"{row.rank:.4f}{own}"
 
 
 def _why(row: Any) -> str:
