@@ -37,8 +37,8 @@ def _intro() -> Iterator[str]:
         "those that it gives in float64), and for further formats the rank correlation of both "
         "Grad-CAM maps (where that is low, beside it how alike the network's own map is to the one "
         "it gives with each weight moved by its last digit). Those of transformers have at most "
-        "four layers. Seconds are of the whole report with HTML. What cannot be built here, and a format that PyTorch's own "
-        "exporter does not make of a network, is not counted."
+        "four layers. Seconds are of the whole report with HTML. What cannot be built here, and a "
+        "format that PyTorch's own exporter does not make of a network, is not counted."
     )
 
 
