@@ -22,6 +22,7 @@ from reportgen.classifier.input_sizes import USUAL_SIDES
 from reportgen.classifier.normalisation import WHITE
 from reportgen.classifier.onnx_graphs import Graph, Intake
 from reportgen.classifier.outputs import tensors_in
+from reportgen.classifier.photograph import photograph
 from reportgen.errors import NotApplicable
 
 Run = Callable[[Tensor], object]
@@ -316,7 +317,10 @@ def _name_outputs(network: fx.GraphModule, names: tuple[str, ...]) -> None:
 
 
 def _probes(intake: Intake, reference: Run) -> Iterator[Tensor]:
-    """Give batches of noise of each size that is looked at; NotApplicable where none is taken."""
+    """Give batches of noise, and a photograph, of each size that is looked at.
+
+    Raises NotApplicable where none is taken.
+    """
     sizes = _sizes(intake, reference)
     if not sizes:
         raise NotApplicable("it takes none of the usual sizes, with which both could be compared")
@@ -329,6 +333,9 @@ def _probes(intake: Intake, reference: Run) -> Iterator[Tensor]:
                 yield (uniform * WHITE).round()
             else:
                 yield torch.randn(shape, generator=generator) if number % 2 else uniform
+        if not intake.whole:
+            known = photograph(intake.channels or 3, size)
+            yield known.repeat(intake.batch or 1, 1, 1, 1)
 
 
 def _sizes(intake: Intake, reference: Run) -> list[tuple[int, int]]:

@@ -21,6 +21,7 @@ from reportgen.classifier.black_box import BlackBox, reason_of
 from reportgen.classifier.classifier import classifier_from, weights_hash
 from reportgen.classifier.loading import open_model
 from reportgen.classifier.metadata import Hints
+from reportgen.classifier.photograph import photograph
 from reportgen.classifier.randomisation import stages
 from reportgen.config import Config
 from reportgen.errors import NotApplicable, UsageError
@@ -256,6 +257,37 @@ def test_noise_that_rounding_decides_tells_nothing_of_a_conversion(tmp_path: Pat
         agree(opened.network(noise()).detach(), network(noise()).detach())
     everywhere = open_model(exported(Chaotic(0.0), noise(2), tmp_path / "all.onnx"))
     assert "gives other outputs (they differ by" in reason_of(everywhere.network)
+
+
+class CalmForPhotographs(nn.Module):
+    """Values that no photograph has, and pictures without dark ones, hang on the last digit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, CLASSES, 5, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        odd = F.relu(x - 2.5) + x * F.relu(x.amin((1, 2, 3), keepdim=True) + 1)
+        chaos = (self.conv(odd) * 1e6).sin()
+        scores: Tensor = self.conv(x).mean((2, 3)) + chaos.mean((2, 3))
+        return scores
+
+
+def test_where_rounding_decides_all_noise_a_photograph_tells(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = CalmForPhotographs()
+    opened = open_model(exported(network, noise(2), tmp_path / "calm.onnx"))
+    assert not isinstance(opened.network, BlackBox)
+    shown = photograph(3, (SIDE, SIDE))
+    agree(opened.network(shown).detach(), network(shown).detach())
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_photograph_fits_the_network(channels: int) -> None:
+    shown = photograph(channels, (20, 30))
+    assert shown.shape == (1, channels, 20, 30)
+    assert abs(float(shown.mean())) < 0.5
+    assert 0.3 < float(shown.std()) < 1
 
 
 class Standardised(nn.Module):
