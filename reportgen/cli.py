@@ -9,8 +9,7 @@ from __future__ import annotations
 import gc
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +22,7 @@ from reportgen.errors import ImageError, ModelError, ReportgenError, UsageError
 from reportgen.flags import flags_given, with_flags
 from reportgen.listings import every_command, methods, metrics, parameters, print_layers, schema
 from reportgen.phrases import ENGLISH, speaking
+from reportgen.progress import Started, progress
 
 if TYPE_CHECKING:
     from reportgen.api import Explanation
@@ -37,7 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.callback()(every_command)
-Started = Callable[[str], None]
 _INTERRUPTED = 130
 # What pack wants to know about a model.
 _OF_A_MODEL = (
@@ -147,7 +146,7 @@ def _report(task: _Task) -> None:
     required = task.chosen and "pdf" in task.formats
     foreseen = None if task.quiet else _announce
     reports: list[Report] = []
-    with _progress(task.quiet, _stages(task.options)) as started:
+    with progress(task.quiet, _stages(task.options)) as started:
         found = explain_each(task.models[0], task.images[0], task.options, started, foreseen)
         made = _passing(found, reports, started)
         with speaking(task.options.language, task.options.templates):
@@ -173,7 +172,7 @@ def _survey(task: _Task) -> None:
 
     formats = possible_formats(task.formats, require_pdf=False)
     foreseen = None if task.quiet else _announce
-    with _progress(task.quiet, len(task.images)) as started:
+    with progress(task.quiet, len(task.images)) as started:
         found = survey(task.models, task.images, task.out, task.options, formats, started, foreseen)
     _explain_missing_pdf(task, found.files)
     if not task.quiet:
@@ -210,37 +209,10 @@ def _check_paths(models: list[str], images: list[str]) -> None:
         raise ImageError(f"There is no picture '{images[0]}'; give the path of one.")
 
 
-@contextmanager
-def _progress(quiet: bool, stages: int) -> Iterator[Started]:
-    """Yield what hears of each stage: a bar on a terminal, plain lines elsewhere, or nothing."""
-    if quiet:
-        yield lambda stage: None
-    elif not sys.stderr.isatty():
-        yield lambda stage: print(f"reportgen: {stage}", file=sys.stderr)
-    else:
-        with _bar(stages) as started:
-            yield started
-
-
 def _stages(options: Config) -> int:
     """Return how many stages a report has, as far as the options tell."""
     asked = split_names(options.methods) + split_names(options.metrics)
     return len(asked) + 2 + bool(options.narrator)
-
-
-@contextmanager
-def _bar(stages: int) -> Iterator[Started]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("starting", total=stages + 1)
-
-        def started(stage: str) -> None:
-            progress.update(task, description=stage, advance=1)
-
-        yield started
 
 
 def _explain_missing_pdf(task: _Task, written: tuple[Path, ...]) -> None:

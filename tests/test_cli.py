@@ -11,7 +11,6 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -444,24 +443,12 @@ class TestOutput:
             if "lime" in line:
                 break
         time.sleep(0.2)
-        _interrupt(process)
+        process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
         process.stderr.close()
         assert process.wait(60) == 130, rest
         assert "Traceback" not in rest
         assert not (tmp_path / "out").exists()
-
-
-def _interrupt(process: subprocess.Popen[str]) -> None:
-    """Send interrupts as a user does, once more where one is lost.
-
-    A compiled library that is being imported may drop an exception that comes from outside.
-    """
-    for _ in range(3):
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-            return
 
 
 def test_a_mistyped_path_is_refused_without_torch(tmp_path: Path) -> None:
