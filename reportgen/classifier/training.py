@@ -70,15 +70,15 @@ def training_of(content: object, metadata: Mapping[str, str]) -> Training:
     What is not of the expected form is passed over; sizes are pixels, mean and std of [0, 1].
     """
     places = [*_places(content), {name: _unpacked(text) for name, text in metadata.items()}]
-    crop, share = _first(places, _CROP, _sides), _first(places, ("crop_pct",), _share)
-    resize = _first(places, _RESIZE, _side)
+    crop, share = _first(places, _CROP, sides_in), _first(places, ("crop_pct",), _share)
+    resize = _first(places, _RESIZE, side_in)
     if resize is None and crop is not None and share is not None:
         resize = math.floor(min(crop) / share)
     mean, std = _colours(_first(places, ("mean",), _numbers), _first(places, ("std",), _numbers))
     return Training(
         _first(places, _ARCHITECTURE, _word) or "",
         Hints(
-            labels=_known(_first(places, _LABELS, _labels)),
+            labels=_known(_first(places, _LABELS, labels_in)),
             resize=_known(resize),
             crop=_known(crop),
             interpolation=_known(_first(places, ("interpolation",), _interpolation)),
@@ -111,7 +111,8 @@ def _word(value: object) -> str | None:
     return value.strip().removeprefix("timm/") or None if isinstance(value, str) else None
 
 
-def _labels(value: object) -> tuple[str, ...] | None:
+def labels_in(value: object) -> tuple[str, ...] | None:
+    """Return the labels in a list, or in an object by index; None for anything else."""
     if isinstance(value, Mapping):
         value = ordered_labels({str(k): v for k, v in value.items()})
     if not isinstance(value, list | tuple) or not value:
@@ -120,15 +121,16 @@ def _labels(value: object) -> tuple[str, ...] | None:
     return names if len(names) == len(value) and all(names) else None
 
 
-def _side(value: object) -> int | None:
+def side_in(value: object) -> int | None:
+    """Return a whole number from 1 to 8192; None for anything else."""
     whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST
     return value if whole else None  # type: ignore[return-value]
 
 
-def _sides(value: object) -> tuple[int, int] | None:
+def sides_in(value: object) -> tuple[int, int] | None:
     """Return (height, width) of a side, of both, or of (channels, height, width)."""
     given = list(value)[-2:] if isinstance(value, list | tuple) else [value, value]
-    sides = [side for side in map(_side, given) if side is not None]
+    sides = [side for side in map(side_in, given) if side is not None]
     return (sides[0], sides[1]) if len(sides) == 2 else None
 
 

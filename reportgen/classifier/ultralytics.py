@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import nn
 
-from reportgen.classifier.labels import ordered_labels
 from reportgen.classifier.metadata import Hints, Known
+from reportgen.classifier.training import labels_in, side_in, sides_in
 from reportgen.errors import ModelError
 from reportgen.records import Source
 
@@ -35,14 +35,18 @@ def exported_hints(entries: Mapping[str, Any], name: str, source: Source = "file
             f"'{name}' holds a network of Ultralytics for the task '{task}', not a classifier; "
             "expected one of its networks for the task 'classify' (such as yolo11n-cls)."
         )
-    channels = _whole(entries.get("channels")) or _COLOUR
+    channels = side_in(entries.get("channels")) or _COLOUR
+    labels, crop = labels_in(entries.get("names")), sides_in(entries.get("imgsz"))
+    # Of a square the short side, so that the picture keeps its shape.
+    resize = crop and (crop[0] if crop[0] == crop[1] else crop)
     return Hints(
-        labels=_labels(entries.get("names"), source),
+        labels=Known(labels, source) if labels else None,
+        resize=Known(resize, source) if resize else None,
+        crop=Known(crop, source) if crop else None,
         interpolation=Known("bilinear", source),
         mean=Known((0.0,) * channels, source),
         std=Known((1.0,) * channels, source),
         channel_order=Known("rgb", source) if channels == _COLOUR else None,
-        **_sizes(entries.get("imgsz"), source),
     )
 
 
@@ -62,26 +66,3 @@ def network_hints(network: nn.Module, name: str, source: Source) -> Hints:
 
 def _entry(options: object, name: str) -> object:
     return options.get(name) if isinstance(options, Mapping) else None
-
-
-def _labels(names: object, source: Source) -> Known[tuple[str, ...]] | None:
-    if isinstance(names, Mapping):
-        names = ordered_labels({str(index): label for index, label in names.items()})
-    if not isinstance(names, list | tuple) or not names:
-        return None
-    return Known(tuple(map(str, names)), source)
-
-
-def _sizes(sides: object, source: Source) -> dict[str, Any]:
-    """Return the input size, and the resize before it: of the short side for a square."""
-    given = sides if isinstance(sides, list | tuple) else [sides, sides]
-    known = [side for side in map(_whole, given) if side is not None]
-    if len(known) != 2:
-        return {}
-    height, width = known
-    resize = height if height == width else (height, width)
-    return {"crop": Known((height, width), source), "resize": Known(resize, source)}
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and value > 0 else None
